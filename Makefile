@@ -1,0 +1,44 @@
+# `make demo` and `make test` set up all they need in .venv; nothing has to be done before.
+
+PYTHON ?= python3
+BIN := .venv/bin
+# written when everything is installed, so that an interrupted installation is taken up again
+INSTALLED := .venv/installed
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test lint format clean
+
+help:
+	@echo "make demo    the main job on an embedded default; writes demo/"
+	@echo "make test    all checks and tests"
+	@echo "make lint    the checks alone"
+	@echo "make format  lets ruff mend what it can"
+	@echo "make clean   removes .venv, demo/ and all caches"
+
+$(INSTALLED): pyproject.toml constraints.txt
+	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	@echo "Installing into .venv (about 2 GB, a few minutes the first time) ..."
+	@# -qq: warnings about an index that lacks a package are noise; errors are still shown
+	@$(BIN)/python -m pip install -qq --disable-pip-version-check -c constraints.txt -e ".[demo,dev]"
+	@touch $@
+
+demo: $(INSTALLED)
+	$(BIN)/perdure demo --out demo
+
+lint: $(INSTALLED)
+	$(BIN)/ruff format --check
+	$(BIN)/ruff check
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-logo
+
+# two jobs of one thread each are faster than one job of two threads
+test: lint
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 $(PYTEST_ARGS)
+
+format: $(INSTALLED)
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+
+clean:
+	rm -rf .venv demo build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	find src tests -name __pycache__ -prune -exec rm -rf {} +

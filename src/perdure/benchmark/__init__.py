@@ -1,0 +1,1 @@
+"""Run a grid of methods and seeds, here or on a cluster."""

@@ -1,0 +1,5 @@
+"""Parse, validate, call, print; no arithmetic."""
+
+from perdure.cli.app import main
+
+__all__ = ["main"]

@@ -1,0 +1,213 @@
+"""Prepared arrays on disk, found by the content of the files that they were made from.
+
+    FOLDER/entries/<key>/   image.npy ... and entry.json, complete or not there at all
+    FOLDER/hashes/          SHA-256 of files seen before, by path, size, time and inode
+    FOLDER/passed/          checks that a file has passed before
+    FOLDER/building/        what is being written; never read; cleared when older than a day
+
+An entry is written in `building`, flushed to the disk and renamed. Two processes that prepare the same case at once
+both succeed, and the second one throws its copy away; a process that is killed leaves only a folder in `building`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import hashlib
+import json
+import os
+import shutil
+import time
+import uuid
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeAlias
+
+import numpy as np
+
+from perdure.errors import DataError
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+Arrays: TypeAlias = "Mapping[str, NDArray[np.generic]]"
+Json: TypeAlias = "dict[str, object]"
+
+_DAY = 24 * 60 * 60
+_HEADER = 128  # bytes of a .npy file up to its numbers, or more
+_ATTEMPTS = 5  # to put an entry in its place, against other processes that do the same
+_SETTLED = 2.0  # seconds after which a further write to a file shows in its time
+
+
+def default_folder() -> Path:
+    """`$XDG_CACHE_HOME/perdure`, or `~/.cache/perdure`."""
+    home = os.environ.get("XDG_CACHE_HOME")
+    return (Path(home) if home else Path.home() / ".cache") / "perdure"
+
+
+def sha256_text(text: str) -> str:
+    """SHA-256 of a text, as hexadecimal digits."""
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A complete entry: memory-mapped arrays and what was noted beside them.
+
+    Args:
+        folder: of the entry.
+        notes: what was given to `Cache.entry` to be kept beside the arrays.
+    """
+
+    folder: Path
+    notes: Json
+
+    def array(self, name: str) -> NDArray[np.generic]:
+        """One array, mapped into memory; what is written into it stays in this process."""
+        # copy on write, because torch warns of an array that it may not write to
+        array: NDArray[np.generic] = np.load(self.folder / f"{name}.npy", mmap_mode="c", allow_pickle=False)
+        return array
+
+
+class Cache:
+    """A folder of prepared arrays.
+
+    **It holds images of patients**, as does the folder that they came from: what is made here can be read by this user
+    only (mode 0700), and deleting the folder loses nothing but time.
+
+    Args:
+        folder: where; `default_folder()` without it.
+    """
+
+    def __init__(self, folder: Path | None = None) -> None:
+        self.folder = default_folder() if folder is None else Path(folder)
+        self.folder.parent.mkdir(parents=True, exist_ok=True)
+        for path in (self.folder, *(self.folder / name for name in ("entries", "hashes", "passed", "building"))):
+            path.mkdir(mode=0o700, exist_ok=True)
+        self._clear_what_was_given_up()
+
+    def entry(self, key: str, build: Callable[[], tuple[Arrays, Json]]) -> Entry:
+        """The entry of this key, built if it is not there or is damaged.
+
+        Args:
+            key: hexadecimal digits that name all that the arrays depend on.
+            build: makes the arrays, and notes that JSON can hold.
+        """
+        final = self.folder / "entries" / key
+        if (found := _opened(final)) is not None:
+            return found
+        arrays, notes = build()
+        with self._building() as folder:
+            _write(folder, arrays, notes)
+            for _ in range(_ATTEMPTS):
+                self._move_in(folder, final)
+                if (found := _opened(final)) is not None:
+                    return found
+        raise DataError(
+            f"{final}: a cache entry cannot be read back after it was written. Is the disk full or damaged?"
+        )
+
+    def sha256(self, path: Path) -> str:
+        """SHA-256 of a file's bytes, remembered by path, size, modification time and inode."""
+        status = path.stat()
+        stamp = [status.st_size, status.st_mtime_ns, status.st_ino, status.st_dev]
+        memo = self.folder / "hashes" / sha256_text(str(path.resolve()))
+        with contextlib.suppress(FileNotFoundError, ValueError, KeyError, TypeError):
+            known = json.loads(memo.read_text())
+            if known["stamp"] == stamp:
+                return str(known["sha256"])
+        with path.open("rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+        # a file that was written a moment ago may change again without a change of its time
+        if time.time() - status.st_mtime > _SETTLED:
+            self._put(memo, json.dumps({"stamp": stamp, "sha256": digest}))
+        return digest
+
+    def has_passed(self, key: str) -> bool:
+        """Whether a check of this key was passed before."""
+        return (self.folder / "passed" / key).exists()
+
+    def remember_passed(self, key: str) -> None:
+        """Notes that a check was passed; a failed one is never noted."""
+        (self.folder / "passed" / key).touch(mode=0o600)
+
+    @contextlib.contextmanager
+    def _building(self) -> Iterator[Path]:
+        folder = self.folder / "building" / uuid.uuid4().hex
+        folder.mkdir(mode=0o700)
+        try:
+            yield folder
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+
+    def _move_in(self, folder: Path, final: Path) -> None:
+        """Puts a written entry in its place, unless another process has put a good one there meanwhile."""
+        if _opened(final) is not None:
+            return
+        damaged = self.folder / "building" / f"damaged-{uuid.uuid4().hex}"
+        with contextlib.suppress(FileNotFoundError):  # nothing there, or another process has moved it away
+            final.rename(damaged)
+            shutil.rmtree(damaged, ignore_errors=True)
+        try:
+            folder.rename(final)
+        except OSError as error:
+            if error.errno not in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOENT):
+                raise
+        _flush(final.parent)
+
+    def _put(self, path: Path, text: str) -> None:
+        temporary = self.folder / "building" / uuid.uuid4().hex
+        temporary.write_text(text)
+        temporary.replace(path)
+
+    def _clear_what_was_given_up(self) -> None:
+        for path in (self.folder / "building").iterdir():
+            with contextlib.suppress(FileNotFoundError):
+                if time.time() - path.stat().st_mtime > _DAY:
+                    shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+
+def _write(folder: Path, arrays: Arrays, notes: Json) -> None:
+    files: Json = {}
+    for name, array in arrays.items():
+        path = folder / f"{name}.npy"
+        with path.open("wb") as file:
+            np.save(file, array, allow_pickle=False)
+            file.flush()
+            os.fsync(file.fileno())
+        files[name] = _fingerprint(path)
+    body = json.dumps({"files": files, "notes": notes}, sort_keys=True)
+    with (folder / "entry.json").open("w") as text:
+        text.write(json.dumps({"sha256": sha256_text(body), "body": body}))
+        text.flush()
+        os.fsync(text.fileno())
+    _flush(folder)
+
+
+def _opened(folder: Path) -> Entry | None:
+    """The entry, or None where there is none or its notes, a header or a size are not as they were written."""
+    try:
+        outer = json.loads((folder / "entry.json").read_text())
+        if sha256_text(outer["body"]) != outer["sha256"]:
+            return None
+        inner = json.loads(outer["body"])
+        if any(_fingerprint(folder / f"{name}.npy") != known for name, known in inner["files"].items()):
+            return None
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return None
+    return Entry(folder, inner["notes"])
+
+
+def _fingerprint(path: Path) -> list[object]:
+    """Size, and SHA-256 of the first bytes: enough to see a file cut short, and cheap at every start."""
+    with path.open("rb") as file:
+        return [path.stat().st_size, hashlib.sha256(file.read(_HEADER)).hexdigest()]
+
+
+def _flush(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

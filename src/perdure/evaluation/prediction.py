@@ -1,0 +1,136 @@
+"""What does a release say of an image?"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, TypeAlias
+
+import numpy as np
+import torch
+
+from perdure.data import ImageGrid
+from perdure.data.geometry import centred, window
+from perdure.data.intensity import padding
+from perdure.errors import EvaluationError
+from perdure.models import evaluation_mode
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+    from torch import Tensor, nn
+
+    from perdure.data import Grid
+    from perdure.release import Release
+    from perdure.types import Contract
+
+    Pixels: TypeAlias = NDArray[np.float32]
+    Shape: TypeAlias = tuple[int, ...]
+
+MULTIPLE = 32
+"""Networks that halve their input up to five times take any size that this divides."""
+SLICES_AT_ONCE = 8
+
+
+class Predictor:
+    """A release that is ready to look at images.
+
+    What is smaller than a training sample is padded with black as in training, and cropped back. A slice that is larger
+    is padded to a multiple of 32; a larger volume is looked at window by window, a window being a training sample.
+
+    Args:
+        release: whose model is used, in evaluation mode.
+        device: where it runs.
+    """
+
+    def __init__(self, release: Release, device: str = "cpu") -> None:
+        self.contract: Contract = release.contract
+        self.model: nn.Module = release.model.to(device)
+        self.device = device
+        values = [structure.values[0] for structure in self.contract.structures]
+        self.largest_value = max(values)
+        self._values = np.array(values, np.min_scalar_type(self.largest_value))
+        self._black = padding(self.contract.intensity, self.contract.channels)
+
+    def classes(self, pixels: Pixels, grid: Grid) -> NDArray[np.uint8]:
+        """The class index of every pixel, on the image's own grid.
+
+        A picture's probabilities are brought back to its own size before the largest is taken; a volume's labels go
+        back by the nearest voxel.
+
+        Args:
+            pixels: the image as the contract has it, `(slices, channels, H, W)`, or `(1, channels, D, H, W)`.
+            grid: the way back to its own grid.
+
+        Raises:
+            EvaluationError: if the network's output does not fit its input and the contract's classes.
+        """
+        if not isinstance(grid, ImageGrid):
+            return grid.labels_to_original(self.classes_on_network_grid(pixels))
+        with self._measuring():
+            probability = self._scores(pixels).softmax(dim=1)[0].cpu().numpy()
+        return np.asarray(grid.probabilities_to_original(probability).argmax(axis=0), np.uint8)
+
+    def classes_on_network_grid(self, pixels: Pixels) -> NDArray[np.uint8]:
+        """The class index of every pixel of `(slices, channels, H, W)`, or of `(1, channels, D, H, W)`."""
+        with self._measuring():
+            parts = [self._scores(part).argmax(dim=1).to(torch.uint8).cpu() for part in _parts(pixels)]
+            return np.asarray(torch.cat(parts))
+
+    def values(self, pixels: Pixels, grid: Grid) -> NDArray[np.unsignedinteger]:
+        """The label value of every pixel, on the image's own grid; a merged structure gives its first value."""
+        return self._values[self.classes(pixels, grid)]
+
+    def probabilities(self, pixels: Pixels) -> NDArray[np.float64]:
+        """The probability of each class `(classes,)` of a classified image `(1, channels, *spatial)`.
+
+        A volume is padded or cropped to the size of a training sample about its middle, as in training.
+        """
+        with self._measuring():
+            inputs, _ = self._cut(pixels, self.contract.size)
+            output = self._checked(self.model(inputs), (1, self.contract.classes))
+            probability: NDArray[np.float64] = output.double().softmax(dim=1)[0].cpu().numpy()
+            return probability
+
+    @contextmanager
+    def _measuring(self) -> Iterator[None]:
+        with evaluation_mode(self.model), torch.inference_mode():
+            yield
+
+    def _scores(self, pixels: Pixels) -> Tensor:
+        """Logits `(slices, classes, *spatial)` of `(slices, channels, *spatial)`."""
+        spatial, size = pixels.shape[2:], self.contract.size
+        volume = self.contract.spatial_dims == 3
+        larger = [have if volume else -(-have // MULTIPLE) * MULTIPLE for have in spatial]
+        wanted = tuple(want if have <= want else more for have, want, more in zip(spatial, size, larger, strict=True))
+        inputs, before = self._cut(pixels, wanted)
+        output = self._by_window(inputs) if volume else self.model(inputs)
+        output = self._checked(output, (len(pixels), self.contract.classes, *wanted))
+        for axis, (start, have) in enumerate(zip(before, spatial, strict=True), 2):
+            output = output.narrow(axis, start, have)
+        return output.float()
+
+    def _cut(self, pixels: Pixels, size: Shape) -> tuple[Tensor, Shape]:
+        """The middle of an image on the device, with black around it, and how many pixels of black stand before it."""
+        corner = centred(pixels.shape[2:], size)
+        channels = [window(pixels[:, i], corner, size, black) for i, black in enumerate(self._black)]
+        return torch.from_numpy(np.stack(channels, axis=1)).to(self.device), tuple(-start for start in corner)
+
+    def _by_window(self, inputs: Tensor) -> Tensor:
+        from monai.inferers import sliding_window_inference
+
+        output = sliding_window_inference(inputs, self.contract.size, 1, self.model, overlap=0.25, mode="gaussian")
+        assert isinstance(output, torch.Tensor)
+        return output
+
+    def _checked(self, output: Tensor, expected: Shape) -> Tensor:
+        if tuple(output.shape) != expected:
+            raise EvaluationError(
+                f"The network gave an output of shape {tuple(output.shape)}; the contract asks for {expected} "
+                "(images, classes, and for a segmentation the size of the input)."
+            )
+        return output
+
+
+def _parts(pixels: Pixels) -> Iterator[Pixels]:
+    for start in range(0, len(pixels), SLICES_AT_ONCE):
+        yield pixels[start : start + SLICES_AT_ONCE]

@@ -1,0 +1,95 @@
+"""A release as a person would want to read it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from rich.box import SIMPLE_HEAD
+from rich.console import Group
+from rich.table import Table
+from rich.text import Text
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+    from perdure.release import Identity
+
+
+def identity_record(identity: Identity) -> dict[str, Any]:
+    """A release's identity as plain JSON values."""
+    return identity.model_dump(mode="json")
+
+
+def identity_panel(identity: Identity, name: str) -> RenderableType:
+    """What it is, what it expects, what it has learnt, where it comes from, what it remembers."""
+    title = Text(f"Release {name}")
+    facts = Table(show_header=False, box=None, padding=(0, 2, 0, 0), title=title, title_justify="left")
+    facts.add_column(style="bold")
+    facts.add_column()
+    for label, text in _facts(identity):
+        facts.add_row(label, Text(text))
+    return Group(facts, "", _learnt(identity))
+
+
+def _facts(identity: Identity) -> list[tuple[str, str]]:
+    contract = identity.contract
+    names = [structure.name for structure in contract.structures]
+    arguments = ", ".join(f"{key}={value}" for key, value in identity.network.arguments.items())
+    grid = f"{' x '.join(map(str, contract.size))} pixels, {contract.channels} channel(s)"
+    if contract.is_volumetric and contract.spacing is not None:
+        grid += f", {contract.orientation}, {' x '.join(f'{s:g}' for s in contract.spacing)} mm"
+        grid += f", {contract.view} slices" if contract.view else ", whole volumes"
+    facts = [
+        ("id", identity.id[:16]),
+        ("made", f"{identity.origin} {identity.created}"),
+        ("network", f"{identity.network.factory}({arguments})"),
+        ("task", f"{contract.task}, {len(names)} classes: {_shortened(names)}"),
+        ("input", f"{grid}, intensity {contract.intensity.scaling}"),
+        ("method", _method(identity)),
+        ("training", _training(identity)),
+    ]
+    for key, measure in identity.measures.items():
+        facts.append(("importance", f"{key}, over {measure.domains} domain(s)"))
+    if "mean_step_share" in identity.training:
+        share, fixed = identity.training["mean_step_share"], identity.training["fixed_share"]
+        facts.append(("restraint", f"mean of 1 - importance {share:.3f}; {fixed:.1%} of parameters were held fast"))
+    line = " -> ".join([*(f"{a.name} ({a.id[:8]})" for a in identity.lineage), "this one"])
+    facts.append(("lineage", line))
+    facts.append(("versions", ", ".join(f"{name} {version}" for name, version in identity.versions.items())))
+    return facts
+
+
+def _method(identity: Identity) -> str:
+    method = identity.method
+    if "regularizer" not in method:
+        return str(method["name"])
+    return f"{method['name']} (granularity {method['granularity']}, batch norm {method['batch_norm']})"
+
+
+def _training(identity: Identity) -> str:
+    epochs = identity.training.get("epochs")
+    if not epochs:
+        return "elsewhere"
+    recipe, kept = identity.recipe, epochs[-1]
+    if recipe["patience"] is not None:
+        scored = [epoch for epoch in epochs if epoch["validation_loss"] is not None]
+        kept = min(scored, key=lambda epoch: float(epoch["validation_loss"]), default=kept)
+    text = f"{len(epochs)} epoch(s), {recipe['optimizer']} from {recipe['learning_rate']:g}, seed {recipe['seed']}"
+    text += f"; kept epoch {kept['epoch']} with loss {kept['loss']:.4f}"
+    validation = kept["validation_loss"]
+    return text if validation is None else f"{text} (validation {validation:.4f})"
+
+
+def _learnt(identity: Identity) -> Table:
+    table = Table("domain", "subjects train/val/test", "cases", "samples", "data", box=SIMPLE_HEAD)
+    table.title, table.title_justify = "Learnt", "left"
+    for seen in identity.domains:
+        counts = seen.counts
+        columns = ["/".join(str(part.get(s, 0)) for s in ("train", "val", "test"))
+                   for part in (counts.subjects, counts.cases, counts.samples)]  # fmt: skip
+        table.add_row(Text(seen.domain), *columns, seen.data[:16])
+    return table
+
+
+def _shortened(names: list[str]) -> str:
+    return ", ".join(names) if len(names) <= 8 else f"{', '.join(names[:7])} and {len(names) - 7} more"

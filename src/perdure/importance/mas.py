@@ -1,0 +1,65 @@
+"""Memory Aware Synapses."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal, TypeAlias
+
+import torch
+
+from perdure.importance.base import Importance, SumOverProcesses, check_choice, one_process
+from perdure.importance.per_sample import mean_over_samples
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from perdure.types import Batches, ParamDict
+
+
+Output: TypeAlias = Literal["softmax", "logits", "sigmoid"]
+
+
+@dataclass(frozen=True)
+class MAS(Importance):
+    r"""How strongly the squared norm of the output reacts to each parameter.
+
+    .. math:: \Omega_i = \frac{1}{N} \sum_{n=1}^{N}
+              \left| \frac{\partial \lVert F(x_n; \theta) \rVert_2^2}{\partial \theta_i} \right|
+
+    F is the softmax output, x_n one image or slice. Labels are not needed.
+
+    Source: Özgün et al. 2020, Eq. 1; Aljundi et al. 2018.
+
+    Open in the paper, decided here: the absolute value of each sample's gradient (Eq. 1 prints none, but Eq. 3 needs
+    values of at least 0); evaluation mode; the norm is summed over classes and averaged over pixels, so that samples of
+    different size weigh the same; every trainable parameter is measured, not only those of convolutions.
+
+    Args:
+        output: `softmax` as in the paper, `logits` as in the original MAS, or `sigmoid` for heads whose channels are
+            independent (p squared plus (1 - p) squared).
+    """
+
+    output: Output = "softmax"
+
+    def __post_init__(self) -> None:
+        check_choice("output", self.output, Output)
+
+    @property
+    def key(self) -> str:  # noqa: D102
+        return "mas" if self.output == "softmax" else f"mas-{self.output}"
+
+    def estimate(  # noqa: D102
+        self, model: nn.Module, batches: Batches, *, sum_over_processes: SumOverProcesses = one_process
+    ) -> ParamDict:
+        return mean_over_samples(model, batches, self.squared_norm, torch.abs, sum_over_processes)
+
+    def squared_norm(self, output: Tensor, target: Tensor | None = None) -> Tensor:
+        """The squared norm of one sample's output `(1, classes, *spatial)`, a mean over its pixels."""
+        if self.output == "softmax":
+            squares = output.softmax(dim=1).square()
+        elif self.output == "sigmoid":
+            probability = output.sigmoid()
+            squares = probability.square() + (1 - probability).square()
+        else:
+            squares = output.square()
+        return squares.sum(dim=1).mean()

@@ -1,0 +1,164 @@
+"""From raw importance to weights in [0, 1]: clip, range, granularity. Each step a pure function."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal, TypeAlias
+
+import numpy as np
+import torch
+from torch import nn
+
+from perdure.importance.base import check_choice
+from perdure.types import Granularity
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from perdure.types import ParamDict
+
+Outliers: TypeAlias = Literal["clip", "keep"]
+Range: TypeAlias = Literal["unit", "raw"]
+Scope: TypeAlias = Literal["network", "layer"]
+
+SMALLEST_LAYER = 4
+"""A layer of fewer values has no quartiles of its own: it follows the whole network."""
+
+
+def clip_outliers(omega: Mapping[str, Tensor]) -> ParamDict:
+    r"""Sets outliers to the boundary of the interquartile range criterion.
+
+    .. math:: \Omega \leftarrow \min(\max(\Omega, Q_1 - 1.5\,\mathrm{IQR}, 0), Q_3 + 1.5\,\mathrm{IQR})
+
+    Source: Özgün et al. 2020, section 2.1. Quantiles interpolate linearly, and are exact for any number of values.
+
+    Args:
+        omega: raw importance, at least 0; the quartiles are those of all its values together.
+    """
+    # numpy, because torch.quantile refuses more than 2**24 values and ResNet-50 has 25 million
+    values = np.concatenate([value.detach().cpu().double().numpy().ravel() for value in omega.values()])
+    first, third = np.quantile(values, [0.25, 0.75])
+    reach = 1.5 * (third - first)
+    lower, upper = max(float(first - reach), 0.0), float(third + reach)
+    return {name: value.clamp(lower, upper) for name, value in omega.items()}
+
+
+def unit_range(omega: Mapping[str, Tensor]) -> ParamDict:
+    r"""Maps importance to [0, 1].
+
+    .. math:: \Omega \leftarrow \frac{\Omega - \min \Omega}{\max \Omega - \min \Omega}
+
+    Source: Özgün et al. 2020, section 2.1.
+
+    Open in the paper, decided here: where every value is the same nothing stands out, so all become 0 (nothing is
+    protected).
+
+    Args:
+        omega: importance; the extremes are those of all its values together.
+    """
+    low = min(float(value.min()) for value in omega.values())
+    high = max(float(value.max()) for value in omega.values())
+    if high <= low:
+        return {name: torch.zeros_like(value) for name, value in omega.items()}
+    # float64, so that the largest becomes 1 on a GPU too, which multiplies by the reciprocal
+    return {name: ((value.double() - low) / (high - low)).clamp(0, 1).to(value) for name, value in omega.items()}
+
+
+def filter_axes(model: nn.Module) -> dict[str, tuple[int, int]]:
+    """Where the output channel of each weight stands: parameter name to (axis, groups).
+
+    Convolutions and linear layers have it on axis 0; transposed convolutions on axis 1, once for each group of their
+    input channels. A parameter of another kind of layer has no entry and is never aggregated.
+    """
+    axes: dict[str, tuple[int, int]] = {}
+    names = {id(parameter): name for name, parameter in model.named_parameters()}
+    for module in model.modules():
+        if isinstance(module, nn.ConvTranspose1d | nn.ConvTranspose2d | nn.ConvTranspose3d):
+            place = (1, module.groups)
+        elif isinstance(module, nn.Conv1d | nn.Conv2d | nn.Conv3d | nn.Linear):
+            place = (0, 1)
+        else:
+            continue
+        # a weight that is computed from others (weight norm) is no parameter
+        if (name := names.get(id(module.weight))) is not None:
+            axes[name] = place
+    return axes
+
+
+def aggregate(omega: Mapping[str, Tensor], granularity: Granularity, axes: Mapping[str, tuple[int, int]]) -> ParamDict:
+    """Averages importance over each kernel or filter.
+
+    A kernel is the window of one (output, input) pair of channels; a filter is all weights of one output channel (of a
+    linear layer: its row). Biases and affine parameters stay one value each.
+
+    Source: Özgün et al. 2020, section 2.2.
+
+    Open in the paper, decided here: averages are taken after clipping and scaling, so that they stay in [0, 1] and
+    reach 1 only where every weight does.
+
+    Args:
+        omega: parameter name to importance.
+        granularity: `parameter` (nothing is averaged), `kernel` or `filter`.
+        axes: what `filter_axes` says of the model.
+
+    Returns:
+        Parameter name to a tensor that broadcasts to the parameter: averaged axes have length 1.
+    """
+    check_choice("granularity", granularity, Granularity)
+    if granularity == "parameter":
+        return dict(omega)
+    return {n: _average(v, granularity, *axes[n]) if n in axes else v for n, v in omega.items()}
+
+
+def _average(value: Tensor, granularity: Granularity, axis: int, groups: int) -> Tensor:
+    window = list(range(2, value.ndim))
+    if granularity == "kernel":
+        return _mean(value, window) if window else value
+    if axis == 0:
+        return _mean(value, [1, *window])
+    # transposed, (input, output / groups, *window): an output channel sees the inputs of its own group only
+    grouped = _mean(value.unflatten(0, (groups, -1)), [1, *(d + 1 for d in window)])
+    if groups == 1:
+        return grouped.squeeze(0)
+    return grouped.expand(-1, value.shape[0] // groups, *grouped.shape[2:]).flatten(0, 1)
+
+
+def _mean(value: Tensor, axes: list[int]) -> Tensor:
+    # float64, so that the mean of ones is 1
+    return value.mean(dim=axes, keepdim=True, dtype=torch.float64).to(value)
+
+
+@dataclass(frozen=True)
+class Scaling:
+    """How raw importance becomes weights.
+
+    Args:
+        outliers: `clip` sets outliers to the boundary of the interquartile range criterion; `keep` leaves them.
+        range: `unit` maps to [0, 1]; `raw` leaves the scale (a Fisher information means something as it is).
+        scope: whose quartiles and extremes: those of all parameters together (the paper is silent; our choice), or of
+            each tensor. A tensor of fewer than 4 values, or of one constant, follows the network in either case.
+    """
+
+    outliers: Outliers = "clip"
+    range: Range = "unit"
+    scope: Scope = "network"
+
+    def __post_init__(self) -> None:
+        check_choice("outliers", self.outliers, Outliers)
+        check_choice("range", self.range, Range)
+        check_choice("scope", self.scope, Scope)
+
+    def __call__(self, omega: Mapping[str, Tensor]) -> ParamDict:
+        """The scaled importance of each parameter."""
+        scaled = self._together(omega)
+        if self.scope == "layer":
+            for name, value in omega.items():
+                own = self._together({name: value})[name]
+                if value.numel() >= SMALLEST_LAYER and own.max() > own.min():
+                    scaled[name] = own
+        return scaled
+
+    def _together(self, omega: Mapping[str, Tensor]) -> ParamDict:
+        scaled = clip_outliers(omega) if self.outliers == "clip" else dict(omega)
+        return unit_range(scaled) if self.range == "unit" else scaled

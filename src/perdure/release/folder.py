@@ -1,0 +1,75 @@
+"""A folder that is either whole or not there."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import shutil
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+
+def sha256(path: Path) -> str:
+    """The SHA-256 of a file's content, in hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _flush(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def replace_file(path: Path, content: bytes) -> None:
+    """Gives a file new content in one step: after a crash there is the old file or the new one, never a part."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = path.with_name(f".{path.name}.{uuid.uuid4().hex[:12]}.unfinished")
+    try:
+        with unfinished.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        unfinished.replace(path)
+    finally:
+        unfinished.unlink(missing_ok=True)
+
+
+class Folder:
+    """Writes folders under a temporary name and renames them when they are complete."""
+
+    @staticmethod
+    @contextmanager
+    def being_written(target: Path) -> Iterator[Path]:
+        """A temporary folder beside `target` that takes its name if the block ends well, and vanishes if not.
+
+        A process that is killed leaves a folder named `.<target>.<random>.unfinished`; the next writer removes it.
+
+        Raises:
+            FileExistsError: if `target` exists; nothing is ever overwritten.
+        """
+        target = target.absolute()
+        if target.exists():
+            raise FileExistsError(f"{target} exists; nothing is overwritten. Choose another name or move it away.")
+        target.parent.mkdir(parents=True, exist_ok=True)
+        # exactly this name: `.a.*` would also be the folder that someone is writing for `a.b`
+        unfinished = re.compile(rf"\.{re.escape(target.name)}\.[0-9a-f]{{12}}\.unfinished")
+        for stale in [entry for entry in target.parent.iterdir() if unfinished.fullmatch(entry.name)]:
+            shutil.rmtree(stale)
+        temporary = target.parent / f".{target.name}.{uuid.uuid4().hex[:12]}.unfinished"
+        temporary.mkdir()
+        try:
+            yield temporary
+            for file in temporary.iterdir():
+                _flush(file)
+            _flush(temporary)
+            temporary.rename(target)
+            _flush(target.parent)
+        except BaseException:
+            shutil.rmtree(temporary, ignore_errors=True)
+            raise

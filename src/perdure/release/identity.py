@@ -1,0 +1,83 @@
+"""What a release says about itself, as it stands in `release.json`."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import Field
+
+from perdure.models import NetworkSpec
+from perdure.types import Contract, Counts, Value
+
+
+class Seen(Value):
+    """One domain that the release has learnt.
+
+    Args:
+        domain: its name.
+        counts: subjects, cases and samples per split.
+        data: one SHA-256 over the hashes of all its cases; says which data, reveals none.
+    """
+
+    domain: str
+    counts: Counts
+    data: str
+
+
+class Ancestor(Value):
+    """One earlier release of the line, the first one first.
+
+    Args:
+        id: its id.
+        name: its folder's name when it was updated.
+        domain: the domain that it had learnt last.
+        method: how.
+    """
+
+    id: str
+    name: str
+    domain: str
+    method: str
+
+
+class Measure(Value):
+    """One measure of importance in the memory, see `perdure.release.Accumulated`."""
+
+    domains: int = Field(ge=1)
+    settings: dict[str, Any]
+
+
+class Identity(Value):
+    """Everything of a release that is not a tensor.
+
+    Args:
+        format: version of the layout.
+        id: SHA-256 over everything else in this file; the name of this release in the lineage of others.
+        created: UTC, ISO 8601.
+        origin: whether the network was trained here, adopted from elsewhere, or updated from a parent release.
+        network: how to build it.
+        contract: what it expects of its input.
+        domains: what it has learnt, oldest first.
+        lineage: the releases it comes from, first one first; empty for a base release.
+        method: how it was made, see `perdure.methods.Method.record`.
+        recipe: how it was trained.
+        measures: what its memory holds.
+        training: what happened: epochs, losses, share of the steps that importance left.
+        versions: of the libraries.
+        files: SHA-256 of every other file.
+    """
+
+    format: Literal[1] = 1
+    id: str = ""
+    created: str
+    origin: Literal["trained", "adopted", "updated"]
+    network: NetworkSpec
+    contract: Contract
+    domains: tuple[Seen, ...]
+    lineage: tuple[Ancestor, ...] = ()
+    method: dict[str, Any]
+    recipe: dict[str, Any]
+    measures: dict[str, Measure]
+    training: dict[str, Any]
+    versions: dict[str, str]
+    files: dict[str, str] = Field(default_factory=dict)

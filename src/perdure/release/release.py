@@ -1,0 +1,207 @@
+"""One immutable, versioned folder: weights, memory, contract, lineage, hashes."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pydantic import ValidationError
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+
+from perdure.errors import ReleaseError
+from perdure.importance import filter_axes
+from perdure.models import build
+from perdure.release.folder import Folder, sha256
+from perdure.release.identity import Ancestor, Identity, Measure
+from perdure.release.memory import Accumulated, Memory
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from perdure.types import Contract
+
+FORMAT = 1
+WEIGHTS, MEMORY, IDENTITY = "weights.safetensors", "memory.safetensors", "release.json"
+
+
+@dataclass(frozen=True)
+class Release:
+    """A model that is ready for use and for the next update.
+
+    Args:
+        model: the network with its weights, in evaluation mode.
+        memory: what it carries instead of old data.
+        identity: all that is not a tensor.
+        name: what people call it; the name of its folder.
+    """
+
+    model: nn.Module
+    memory: Memory
+    identity: Identity
+    name: str
+
+    @property
+    def contract(self) -> Contract:
+        """What it expects of an image, and what its outputs mean."""
+        return self.identity.contract
+
+    @property
+    def lineage(self) -> tuple[Ancestor, ...]:
+        """The releases it comes from, the first one first."""
+        return self.identity.lineage
+
+    @property
+    def id(self) -> str:
+        """Its name in the lineage of others: a SHA-256 in hexadecimal, empty until it is saved."""
+        return self.identity.id
+
+    def save(self, path: Path | str) -> Release:
+        """Writes the folder, whole or not at all, and returns the release as it was written (with its id).
+
+        Raises:
+            FileExistsError: if there is something at `path`; a release is never overwritten.
+        """
+        path = Path(path)
+        with Folder.being_written(path) as folder:
+            save_file(_plain(self.model.state_dict()), folder / WEIGHTS)
+            save_file(_plain(_flat(self.memory)), folder / MEMORY)
+            files = {name: sha256(folder / name) for name in (WEIGHTS, MEMORY)}
+            identity = with_id(self.identity.model_copy(update={"files": files}))
+            (folder / IDENTITY).write_text(identity.model_dump_json(indent=2) + "\n", encoding="utf-8")
+        return Release(self.model, self.memory, identity, path.name)
+
+    @classmethod
+    def open(cls, path: Path | str, trusted: Sequence[str] = (), *, network: nn.Module | None = None) -> Release:
+        """Reads a release after checking every file against its hash.
+
+        Args:
+            path: the folder.
+            trusted: modules whose code may be imported to build the network, where it is not one of ours or MONAI's.
+            network: a network to load the weights into; left out, it is built as the release says.
+
+        Raises:
+            ReleaseError: naming the file that is missing, damaged, unknown or of another format.
+            NetworkError: if the network cannot be built, or its module is not trusted.
+        """
+        path = Path(path)
+        identity = read_identity(path)
+        contract = identity.contract
+        model = network or build(
+            identity.network,
+            channels=contract.channels,
+            classes=contract.classes,
+            spatial_dims=contract.spatial_dims,
+            trusted=trusted,
+        )
+        state = _tensors(path / WEIGHTS)
+        expected = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
+        found = {name: tuple(tensor.shape) for name, tensor in state.items()}
+        if expected != found:
+            wrong = sorted(n for n in expected.keys() | found.keys() if expected.get(n) != found.get(n))
+            raise ReleaseError(
+                f"{path / WEIGHTS}: does not fit the network {identity.network.factory}: {wrong[:5]} differ."
+            )
+        model.load_state_dict(state)
+        memory = _memory(_tensors(path / MEMORY), model, identity, path / MEMORY)
+        return cls(model.eval(), memory, identity, path.name)
+
+
+def read_identity(path: Path) -> Identity:
+    """What a release folder says about itself, once every file in it was found to be what was written.
+
+    Raises:
+        ReleaseError: naming the file that is missing, damaged, unknown or of another format.
+    """
+    if not path.is_dir():
+        raise ReleaseError(f"{path}: there is no release folder of this name.")
+    try:
+        content = json.loads((path / IDENTITY).read_text(encoding="utf-8"))
+        if isinstance(content, dict) and content.get("format") != FORMAT:
+            raise ReleaseError(
+                f"{path / IDENTITY}: format {content.get('format')!r}; this version reads format {FORMAT}."
+            )
+        identity = Identity.model_validate(content)
+    except FileNotFoundError as error:
+        raise ReleaseError(f"{path / IDENTITY}: missing; this is no release, or an unfinished one.") from error
+    except (UnicodeDecodeError, json.JSONDecodeError, ValidationError, RecursionError) as error:
+        raise ReleaseError(f"{path / IDENTITY}: damaged: {error}") from error
+    if with_id(identity).id != identity.id:
+        raise ReleaseError(f"{path / IDENTITY}: its content does not match its id {identity.id[:12]}; it was changed.")
+    present = {entry.name for entry in path.iterdir()} - {IDENTITY}
+    for name in sorted(present ^ identity.files.keys()):
+        raise ReleaseError(
+            f"{path / name}: {'unknown file' if name in present else 'missing'}; the release is not whole."
+        )
+    for name, digest in identity.files.items():
+        if sha256(path / name) != digest:
+            raise ReleaseError(f"{path / name}: damaged: its SHA-256 is not the one in {IDENTITY}.")
+    return identity
+
+
+def with_id(identity: Identity) -> Identity:
+    """The same identity with the id that its content gives."""
+    content = identity.model_copy(update={"id": ""}).model_dump(mode="json")
+    canonical = json.dumps(content, sort_keys=True, separators=(",", ":"))
+    return identity.model_copy(update={"id": hashlib.sha256(canonical.encode()).hexdigest()})
+
+
+def _plain(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    # a copy each, because safetensors refuses tensors that share storage
+    return {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
+
+
+def _tensors(path: Path) -> dict[str, Tensor]:
+    try:
+        return load_file(path)
+    except (OSError, SafetensorError) as error:
+        raise ReleaseError(f"{path}: damaged: {error}") from error
+
+
+def _flat(memory: Memory) -> dict[str, Tensor]:
+    """The tensors of a memory by `<kind>/<name>`; the anchor is left out, because it is the release's own weights."""
+    flat = {f"statistics/{name}": tensor for name, tensor in memory.statistics.items()}
+    for key, measure in memory.measures.items():
+        flat |= {f"importance/{key}/{name}": tensor for name, tensor in measure.weights.items()}
+        flat |= {f"latest/{key}/{name}": tensor for name, tensor in measure.latest.items()}
+    return flat
+
+
+def measures_of(memory: Memory) -> dict[str, Measure]:
+    """What a memory's measures are, without their tensors."""
+    return {k: Measure(domains=m.domains, settings=dict(m.settings)) for k, m in memory.measures.items()}
+
+
+def _memory(flat: dict[str, Tensor], model: nn.Module, identity: Identity, path: Path) -> Memory:
+    def under(prefix: str) -> dict[str, Tensor]:
+        return {name.removeprefix(prefix): flat.pop(name) for name in list(flat) if name.startswith(prefix)}
+
+    measures = {
+        key: Accumulated(under(f"importance/{key}/"), under(f"latest/{key}/"), measure.domains, measure.settings)
+        for key, measure in identity.measures.items()
+    }
+    statistics = under("statistics/")
+    if flat:
+        raise ReleaseError(f"{path}: holds tensors that a memory cannot have: {sorted(flat)[:5]}.")
+    anchor = {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
+    for kept in [kept for measure in measures.values() for kept in (measure.weights, measure.latest)]:
+        _check_shapes(kept, anchor, path)
+    _check_shapes(statistics, dict(model.named_buffers()), path)
+    return Memory(anchor, measures, statistics, axes=filter_axes(model))
+
+
+def _check_shapes(kept: Mapping[str, Tensor], own: Mapping[str, Tensor], path: Path) -> None:
+    """Passes if every tensor is one number a value of the network, or an average over some of its axes."""
+    for name, tensor in kept.items():
+        if name not in own:
+            raise ReleaseError(f"{path}: {name}: the network has no such name, and a memory holds nothing else.")
+        shape = tuple(own[name].shape)
+        if len(shape) != tensor.ndim or any(a not in (1, b) for a, b in zip(tensor.shape, shape, strict=True)):
+            raise ReleaseError(
+                f"{path}: {name}: found shape {tuple(tensor.shape)}; the network has {shape}, and a memory holds one "
+                "number a value, or averages over some of its axes."
+            )

@@ -1,0 +1,169 @@
+"""One training run from its settings to its release, in one process or several."""
+
+from __future__ import annotations
+
+import tempfile
+from copy import deepcopy
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import torch
+
+from perdure.errors import UpdateError
+from perdure.importance import Importance
+from perdure.methods import Method
+from perdure.models import NetworkSpec
+from perdure.release import Memory, Release
+from perdure.update.launch import launch
+from perdure.update.loop import Progress, Training
+from perdure.update.provenance import digest_of, digest_of_hashes, identity_of, measured
+from perdure.update.recipe import Recipe
+from perdure.update.run_folder import RunFolder
+
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
+    from torch import nn
+
+    from perdure.types import Domain
+
+
+@dataclass(frozen=True)
+class Machine:
+    """Where training runs.
+
+    Args:
+        device: `cpu` or `cuda`.
+        devices: how many processes or cards share each batch.
+        precision: `32-true`, or `bf16-mixed` for mixed precision.
+    """
+
+    device: Literal["cpu", "cuda"] = "cpu"
+    devices: int = 1
+    precision: Literal["32-true", "bf16-mixed"] = "32-true"
+
+    def fabric(self) -> Fabric:
+        """Lightning Fabric for it; several processes are spawned."""
+        from lightning_fabric import Fabric
+
+        several = {"strategy": "ddp_spawn"} if self.devices > 1 else {}
+        return Fabric(accelerator=self.device, devices=self.devices, precision=self.precision, **several)  # type: ignore[arg-type]
+
+
+@dataclass(frozen=True)
+class Job:
+    """All that one run needs; it can be sent to another process.
+
+    `joint_with` is what a cumulative method trains on: all domains so far, the new one included.
+    """
+
+    model: nn.Module
+    network: NetworkSpec
+    domain: Domain
+    joint_with: Domain | None
+    method: Method
+    recipe: Recipe
+    parent: Release | None
+    measures: tuple[Importance, ...]
+    machine: Machine
+    progress: Progress
+    origin: Literal["trained", "updated"]
+
+    def identity(self) -> dict[str, Any]:
+        """Everything that decides the result, as plain JSON values."""
+        domains = (self.domain,) if self.joint_with is None else (self.domain, self.joint_with)
+        return {
+            "origin": self.origin,
+            "network": self.network.model_dump(mode="json"),
+            "weights": digest_of(self.model.state_dict()),
+            "domains": [[domain.name, digest_of_hashes(domain)] for domain in domains],
+            "contract": self.domain.contract.model_dump(mode="json"),
+            "method": self.method.record(),
+            "recipe": self.recipe.model_dump(mode="json"),
+            "parent": None if self.parent is None else self.parent.id,
+            "measures": [measure.key for measure in self.measures],
+            "devices": self.machine.devices,
+            "precision": self.machine.precision,
+        }
+
+
+def refuse_existing(out: Path) -> None:
+    """Raises an `UpdateError` before anything is done if there is something where a release should be written."""
+    if out.exists():
+        raise UpdateError(f"{out} exists, and nothing is overwritten. Choose another name, or move it away.")
+
+
+def run_job(job: Job, out: Path | str | None) -> Release:
+    """Does the job, goes on with it, or opens the release where it is finished; see `perdure.train` for `out`."""
+    if out is None:
+        with tempfile.TemporaryDirectory(prefix="perdure-") as temporary:
+            return run_job(job, Path(temporary) / "release")
+    out = Path(out)
+    run = out.with_name(f"{out.name}.run")
+    if not run.exists():
+        refuse_existing(out)
+    folder = RunFolder(run, job.identity())
+    if not out.exists():
+        worker = _Worker(job, folder, out)
+        fabric = job.machine.fabric()
+        if job.machine.devices == 1:
+            worker(fabric)
+        else:
+            launch(fabric, worker)
+    folder.finish()
+    return Release.open(out, network=deepcopy(job.model))
+
+
+class _Worker:
+    """Does the job in one of the processes; the first one saves the release."""
+
+    def __init__(self, job: Job, folder: RunFolder, out: Path) -> None:
+        self.job = job
+        self.folder = folder
+        self.out = out
+
+    def __call__(self, fabric: Fabric) -> None:
+        torch.set_num_threads(max(1, torch.get_num_threads() // fabric.world_size))
+        # a copy, because the tensors of a model that was sent are shared with all other processes
+        job = replace(self.job, model=deepcopy(self.job.model))
+        release = _work(fabric, job, self.folder)
+        if fabric.is_global_zero:
+            release.save(self.out)
+        fabric.barrier()
+
+
+def _work(fabric: Fabric, job: Job, folder: RunFolder) -> Release:
+    memory = Memory({}, {}) if job.parent is None else _in_use(job)
+    training = Training(
+        fabric, job.model, job.joint_with or job.domain, job.recipe, job.method, memory, folder, job.progress
+    )
+    history = training.run()
+    if fabric.is_global_zero:
+        job.progress("measuring importance", 0, 1, None)
+    parent = None if job.parent is None else job.parent.memory
+    new = measured(job.model, job.domain, job.recipe, job.measures, parent, fabric)
+    facts = {"epochs": [vars(epoch) for epoch in history], **_restraint(job, memory)}
+    identity = identity_of(job.network, job.domain, job.parent, job.origin, job.method, job.recipe, new, facts)
+    return Release(job.model.cpu().eval(), new, identity, "")
+
+
+def _in_use(job: Job) -> Memory:
+    """The parent's memory with the method's importance at the method's granularity."""
+    assert job.parent is not None
+    memory, method = job.parent.memory, job.method
+    if method.importance is None:
+        return Memory(memory.anchor, {}, memory.statistics)
+    key = method.importance.key
+    weights = memory.importance(key, method.granularity)
+    return replace(memory, measures={key: replace(memory.measures[key], weights=weights)})
+
+
+def _restraint(job: Job, memory: Memory) -> dict[str, float]:
+    """How much of the steps importance left: the mean of 1 - Ω, and the share of parameters with Ω = 1."""
+    if not memory.measures:
+        return {}
+    sizes = {name: parameter.numel() for name, parameter in job.model.named_parameters()}
+    total = sum(sizes[name] for name in memory.weights)
+    left = sum(float((1 - omega).double().mean()) * sizes[name] for name, omega in memory.weights.items())
+    fixed = sum(float((omega >= 1).double().mean()) * sizes[name] for name, omega in memory.weights.items())
+    return {"mean_step_share": left / total, "fixed_share": fixed / total}

@@ -1,0 +1,53 @@
+"""Starts several processes, and brings a failure in one of them back as the error that it was."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from torch.multiprocessing import ProcessRaisedException
+
+from perdure import errors
+from perdure.release.folder import replace_file
+
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
+
+
+def launch(fabric: Fabric, work: Callable[[Fabric], None]) -> None:
+    """Runs `work(fabric)` in every process of a Fabric and waits for all.
+
+    Args:
+        fabric: with a strategy that spawns processes.
+        work: can be pickled; called once in each process.
+
+    Raises:
+        PerdureError: the first one that a process raised, with its own class and message.
+    """
+    with tempfile.TemporaryDirectory(prefix="perdure-") as folder:
+        report = Path(folder) / "failure.json"
+        try:
+            fabric.launch(_Reporting(work, report))
+        except ProcessRaisedException as failure:
+            if not report.exists():
+                raise
+            found = json.loads(report.read_text(encoding="utf-8"))
+            raise getattr(errors, found["error"], errors.PerdureError)(found["message"]) from failure
+
+
+class _Reporting:
+    def __init__(self, work: Callable[[Fabric], None], report: Path) -> None:
+        self.work = work
+        self.report = report
+
+    def __call__(self, fabric: Fabric) -> None:
+        try:
+            self.work(fabric)
+        except errors.PerdureError as error:
+            if not self.report.exists():
+                text = json.dumps({"error": type(error).__name__, "message": str(error)})
+                replace_file(self.report, text.encode())
+            raise

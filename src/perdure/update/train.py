@@ -1,0 +1,228 @@
+"""From a domain to a release: train a base, adopt a stranger's network, update a release."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Sequence
+from copy import deepcopy
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+
+from perdure.errors import MethodError, UpdateError
+from perdure.importance import MAS, Importance
+from perdure.methods import Method, finetune, mas_lr
+from perdure.models import NetworkSpec, build, describe, load_weights
+from perdure.release import Release
+from perdure.update.consolidation import settings_of
+from perdure.update.job import Job, Machine, refuse_existing, run_job
+from perdure.update.loop import Progress, silent
+from perdure.update.provenance import identity_of, measured
+from perdure.update.recipe import Recipe, recipe_for
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from perdure.types import Domain
+
+
+def train(
+    network: nn.Module | NetworkSpec,
+    domain: Domain,
+    *,
+    recipe: Recipe | None = None,
+    weights: Path | str | None = None,
+    measures: Sequence[Importance] = (MAS(),),
+    machine: Machine | None = None,
+    out: Path | str | None = None,
+    progress: Progress = silent,
+    trusted: Sequence[str] = (),
+) -> Release:
+    """Trains a base release on its first domain, and measures its memory while the data are there.
+
+    Args:
+        network: a network in its initial (or pretrained) state, or how to build one; built after seeding.
+        domain: its train split is trained on; its val split decides early stopping where the recipe has that.
+        recipe: the numbers; the default of the task if left out.
+        weights: a file of pretrained weights to start from; a head with another number of classes starts anew.
+        measures: which importance the release shall carry for later updates.
+        machine: device, processes, precision.
+        out: where the release is written; it stays in memory if left out. Checkpoints and logs go to `<out>.run`; the
+            same call goes on where it was stopped, and opens the release where it is finished.
+        progress: told after every step.
+        trusted: modules that may be imported to build the network.
+
+    Raises:
+        DivergenceError: if training left the numbers.
+        UpdateError: if `out` exists, or its run had other settings.
+
+    Example:
+        release = perdure.train(perdure.QuickNAT(classes=domain.contract.classes), domain)
+    """
+    contract = domain.contract
+    recipe = recipe or recipe_for(contract, "base")
+    torch.manual_seed(recipe.seed)
+    model, spec = _network(network, domain, trusted)
+    if weights is not None:
+        load_weights(model, Path(weights), replace_head=True)
+    job = Job(
+        model, spec, domain, None, finetune(), recipe, None, tuple(measures), machine or Machine(), progress, "trained"
+    )
+    return run_job(job, out)
+
+
+def update(
+    release: Release,
+    domain: Domain,
+    *,
+    method: Method | None = None,
+    recipe: Recipe | None = None,
+    joint_with: Domain | None = None,
+    machine: Machine | None = None,
+    out: Path | str | None = None,
+    progress: Progress = silent,
+) -> Release:
+    """Updates a release to a new domain; the release itself is left as it is.
+
+    Args:
+        release: what is in use now.
+        domain: the new site, scanner or population.
+        method: how the earlier domains are protected; MAS-LR if left out.
+        recipe: the numbers; the default of task, stage and batch-norm policy if left out.
+        joint_with: for a cumulative method only: the data of all domains so far, the new one included, as one domain
+            (`perdure.data.join`).
+        machine: device, processes, precision.
+        out: where the release is written; it stays in memory if left out. Checkpoints and logs go to `<out>.run`; the
+            same call goes on where it was stopped, and opens the release where it is finished.
+        progress: told after every step.
+
+    Raises:
+        MethodError: if the release's memory lacks the importance that the method needs or was measured otherwise, or
+            old data are given to a method that does not use them (or the other way round).
+        DivergenceError: if training left the numbers.
+        UpdateError: if the domain does not follow the release's contract or is learnt already, or `out` belongs to
+            another run.
+
+    Example:
+        candidate = perdure.update(release, new_domain, method=perdure.methods.mas_lr())
+    """
+    method = method or mas_lr()
+    _check_domains(release, domain, method, joint_with)
+    if method.importance is not None:
+        release.memory.importance(method.importance.key)  # an error now, not after training
+    measures = tuple(_measure(release, key, method) for key in release.memory.measures)
+    recipe = recipe or recipe_for(release.contract, "update", method.batch_norm)
+    model = deepcopy(release.model)
+    job = Job(
+        model, release.identity.network, domain, joint_with, method, recipe, release, measures, machine or Machine(),
+        progress, "updated",
+    )  # fmt: skip
+    return run_job(job, out)
+
+
+def adopt(
+    network: nn.Module | NetworkSpec,
+    domain: Domain,
+    *,
+    weights: Path | str | None = None,
+    measures: Sequence[Importance] = (MAS(),),
+    samples: int | None = None,
+    seed: int = 0,
+    out: Path | str | None = None,
+    trusted: Sequence[str] = (),
+) -> Release:
+    """Makes a release of a network that was trained elsewhere, by measuring its memory on the domain it was trained on.
+
+    Args:
+        network: the trained network.
+        domain: the domain that it was trained on; no sample of it is kept.
+        weights: the file of its trained weights; left out, those that `network` holds.
+        measures: which importance the release shall carry.
+        samples: at most so many training samples are measured, drawn by `seed`; None takes all.
+        seed: of the draw.
+        out: where the release is written; it stays in memory if left out.
+        trusted: modules that may be imported to build the network.
+
+    Raises:
+        UpdateError: if `out` exists.
+    """
+    if out is not None:
+        refuse_existing(Path(out))
+    model, spec = _network(network, domain, trusted)
+    if weights is not None:
+        load_weights(model, Path(weights))
+    recipe = Recipe(importance_samples=samples, seed=seed)
+    memory = measured(model, domain, recipe, measures, None)
+    identity = identity_of(spec, domain, None, "adopted", None, recipe, memory, {"samples_measured": samples})
+    release = Release(model.eval(), memory, identity, "")
+    if out is not None:
+        return release.save(out)
+    with tempfile.TemporaryDirectory(prefix="perdure-") as folder:
+        return release.save(Path(folder) / "release")
+
+
+def _network(network: nn.Module | NetworkSpec, domain: Domain, trusted: Sequence[str]) -> tuple[nn.Module, NetworkSpec]:
+    contract = domain.contract
+    if isinstance(network, NetworkSpec):
+        model = build(
+            network,
+            channels=contract.channels,
+            classes=contract.classes,
+            spatial_dims=contract.spatial_dims,
+            trusted=trusted,
+        )
+        return model, network
+    # a class of a script has no importable name: such a release opens with Release.open(path, network=...)
+    kind = type(network)
+    spec = describe(network) or NetworkSpec(factory=f"{kind.__module__}:{kind.__qualname__}")
+    # a copy, because the caller's network stays as it is
+    return deepcopy(network), spec
+
+
+def _check_domains(release: Release, domain: Domain, method: Method, joint_with: Domain | None) -> None:
+    for each in (domain,) if joint_with is None else (domain, joint_with):
+        if each.contract != release.contract:
+            raise UpdateError(
+                f"Domain {each.name!r} was prepared for another input contract than that of release {release.name!r}; "
+                "prepare it with release.contract."
+            )
+    if domain.name in {seen.domain for seen in release.identity.domains}:
+        raise UpdateError(f"Release {release.name!r} has learnt domain {domain.name!r} already.")
+    if (method.data == "cumulative") != (joint_with is not None):
+        wanted = "needs" if method.data == "cumulative" else "does not use"
+        raise MethodError(f"Method {method.name!r} {wanted} the data of earlier domains (joint_with, --joint-with).")
+    if joint_with is not None and not domain.hashes.items() <= joint_with.hashes.items():
+        raise UpdateError(
+            f"`joint_with` lacks cases of the new domain {domain.name!r}; it must hold all domains so far, the new one "
+            "included (perdure.data.join)."
+        )
+
+
+def _measure(release: Release, key: str, method: Method) -> Importance:
+    """The measure that a release's memory was taken with: the method's own, or made from what the release says.
+
+    Raises:
+        MethodError: if the new domain could not be measured in the same way.
+    """
+    memory = release.memory.measures[key]
+    settings = dict(memory.settings)
+    trainable = {name for name, parameter in release.model.named_parameters() if parameter.requires_grad}
+    if other := sorted(trainable ^ memory.weights.keys()):
+        raise MethodError(
+            f"Importance {key!r} of release {release.name!r} and its trainable parameters differ in {other[:5]}. "
+            "Freeze what was frozen when it was measured (requires_grad of release.model)."
+        )
+    if method.importance is not None and method.importance.key == key:
+        if (wanted := settings_of(method.importance, method.scaling)) != settings:
+            raise MethodError(
+                f"Release {release.name!r} was measured as {settings}, and method {method.name!r} wants {wanted}. Use "
+                "the release's settings."
+            )
+        return method.importance
+    if settings["measure"] != MAS.__name__:
+        raise MethodError(
+            f"Release {release.name!r} carries importance {key!r} ({settings['measure']}), which method "
+            f"{method.name!r} does not measure. Use a method that does."
+        )
+    return MAS(settings["output"])

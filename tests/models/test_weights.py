@@ -1,0 +1,180 @@
+from __future__ import annotations
+
+from collections import OrderedDict
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from perdure.errors import NetworkError
+from perdure.models import load_weights
+
+
+class Network(nn.Module):
+    def __init__(self, classes: int = 3) -> None:
+        super().__init__()
+        self.body = nn.Sequential(nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4))
+        self.fc = nn.Linear(4, classes)
+
+
+class Explosive:
+    """Says whether somebody unpickled it."""
+
+    def __reduce__(self) -> tuple[object, tuple[str]]:
+        return (Path.touch, (Path("exploded"),))
+
+
+def state(classes: int = 3) -> dict[str, Tensor]:
+    torch.manual_seed(7)
+    return {name: torch.randn(tensor.shape) for name, tensor in Network(classes).state_dict().items()}
+
+
+def assert_loaded(model: nn.Module, weights: dict[str, Tensor]) -> None:
+    for name, tensor in weights.items():
+        torch.testing.assert_close(model.state_dict()[name], tensor.to(model.state_dict()[name].dtype), rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("suffix", [".pt", ".pth", ".bin", ".safetensors"])
+def test_a_state_dict_loads_by_name_from_every_kind_of_file(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"weights{suffix}"
+    (save_file if suffix == ".safetensors" else torch.save)(state(), path)
+    model = Network()
+    loaded = load_weights(model, path)
+    assert_loaded(model, state())
+    assert (loaded.kept, loaded.ignored) == ((), ())
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        {"state_dict": state(), "epoch": 3, "optimizer": {"lr": 0.1}},
+        {"model": OrderedDict(state())},
+        {f"module.{name}": tensor for name, tensor in state().items()},
+        {"state_dict": {f"module._orig_mod.{name}": tensor for name, tensor in state().items()}},
+        {"state_dict": {f"model.{name}": tensor for name, tensor in state().items()}},
+    ],
+    ids=["state_dict", "model", "DataParallel", "compiled", "Lightning"],
+)
+def test_nesting_and_prefixes_of_known_tools_are_taken_off(tmp_path: Path, content: dict[str, object]) -> None:
+    torch.save(content, tmp_path / "weights.pt")
+    model = Network()
+    load_weights(model, tmp_path / "weights.pt")
+    assert_loaded(model, state())
+
+
+def test_a_prefix_that_the_network_has_itself_stays(tmp_path: Path) -> None:
+    model = nn.Sequential(OrderedDict(model=nn.Linear(2, 2)))
+    torch.save({"model.weight": torch.ones(2, 2), "model.bias": torch.ones(2)}, tmp_path / "weights.pt")
+    assert load_weights(model, tmp_path / "weights.pt").kept == ()
+
+
+def test_batch_counters_may_be_missing_as_in_old_files(tmp_path: Path) -> None:
+    old = {name: tensor for name, tensor in state().items() if not name.endswith("num_batches_tracked")}
+    torch.save(old, tmp_path / "weights.pth")
+    model = Network()
+    assert load_weights(model, tmp_path / "weights.pth").kept == ("body.1.num_batches_tracked",)
+    assert_loaded(model, old)
+
+
+def test_missing_unexpected_and_misshapen_names_are_all_reported_with_their_shapes(tmp_path: Path) -> None:
+    wrong = state()
+    del wrong["body.1.running_var"]
+    wrong["body.9.weight"] = torch.zeros(2, 5)
+    wrong["body.0.weight"] = torch.zeros(4, 3, 3, 3)
+    torch.save(wrong, tmp_path / "weights.pt")
+    model = Network()
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    with pytest.raises(NetworkError) as caught:
+        load_weights(model, tmp_path / "weights.pt")
+    text = str(caught.value)
+    assert str(tmp_path / "weights.pt") in text
+    assert "body.0.weight: found shape (4, 3, 3, 3); the network has (4, 1, 3, 3)" in text
+    assert "body.1.running_var: missing in the file; the network has (4,)" in text
+    assert "body.9.weight: found shape (2, 5); the network has no such name" in text
+    assert_loaded(model, before)
+
+
+def test_without_strict_the_rest_loads_and_what_was_left_is_returned(tmp_path: Path) -> None:
+    partial = state()
+    del partial["body.1.running_var"]
+    partial["other"] = torch.zeros(2)
+    torch.save(partial, tmp_path / "weights.pt")
+    model = Network()
+    loaded = load_weights(model, tmp_path / "weights.pt", strict=False)
+    assert loaded.kept == ("body.1.running_var",)
+    assert loaded.ignored == ("other",)
+    assert_loaded(model, {name: tensor for name, tensor in partial.items() if name != "other"})
+
+
+def test_a_wrong_shape_is_an_error_even_without_strict(tmp_path: Path) -> None:
+    torch.save(state() | {"body.0.bias": torch.zeros(5)}, tmp_path / "weights.pt")
+    with pytest.raises(NetworkError, match=r"body\.0\.bias: found shape \(5,\)"):
+        load_weights(Network(), tmp_path / "weights.pt", strict=False, replace_head=True)
+
+
+def test_the_head_of_other_classes_is_replaced_on_request_and_named(tmp_path: Path) -> None:
+    torch.save(state(classes=1000), tmp_path / "imagenet.pth")
+    model = Network(classes=3)
+    initial = model.fc.weight.detach().clone()
+    with pytest.raises(NetworkError, match=r"fc\.bias: found shape \(1000,\)[\s\S]*replace_head=True"):
+        load_weights(model, tmp_path / "imagenet.pth")
+    loaded = load_weights(model, tmp_path / "imagenet.pth", replace_head=True)
+    assert loaded.kept == loaded.ignored == ("fc.bias", "fc.weight")
+    assert torch.equal(model.fc.weight, initial)
+    assert_loaded(model, {name: tensor for name, tensor in state(1000).items() if not name.startswith("fc.")})
+
+
+def test_a_head_that_fits_is_loaded_even_if_it_might_be_replaced(tmp_path: Path) -> None:
+    torch.save(state(), tmp_path / "weights.pt")
+    model = Network()
+    assert load_weights(model, tmp_path / "weights.pt", replace_head=True).kept == ()
+    assert_loaded(model, state())
+
+
+def test_a_pickled_model_is_refused_unopened_with_the_way_to_convert_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for content in (nn.Linear(2, 2), Explosive(), {"state_dict": state(), "extra": Explosive()}):
+        torch.save(content, tmp_path / "model.pt")
+        with pytest.raises(NetworkError, match=r"model\.pt: cannot be read as plain tensors[\s\S]*m\.state_dict\(\)"):
+            load_weights(Network(), tmp_path / "model.pt")
+    assert not (tmp_path / "exploded").exists()
+
+
+@pytest.mark.parametrize("suffix", [".pt", ".safetensors"])
+def test_a_damaged_file_is_named(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"weights{suffix}"
+    (save_file if suffix == ".safetensors" else torch.save)(state(), path)
+    path.write_bytes(path.read_bytes()[:-200])
+    with pytest.raises(NetworkError, match=f"weights{suffix}: "):
+        load_weights(Network(), path)
+    path.write_bytes(b"")
+    with pytest.raises(NetworkError, match=f"weights{suffix}: "):
+        load_weights(Network(), path)
+
+
+@pytest.mark.parametrize(
+    ("content", "found"),
+    [(torch.zeros(3), "found Tensor"), ([1], "found list"), ({}, "found dict"), ({"lr": 0.1}, "lr: found float")],
+)
+def test_a_file_that_holds_no_state_dict_says_what_it_holds(tmp_path: Path, content: object, found: str) -> None:
+    torch.save(content, tmp_path / "weights.pt")
+    with pytest.raises(NetworkError, match=found):
+        load_weights(Network(), tmp_path / "weights.pt")
+
+
+def test_weights_that_are_not_finite_are_named(tmp_path: Path) -> None:
+    torch.save(state() | {"fc.bias": torch.tensor([0.0, float("nan"), 1.0])}, tmp_path / "weights.pt")
+    with pytest.raises(NetworkError, match=r"fc\.bias: found NaN or infinity"):
+        load_weights(Network(), tmp_path / "weights.pt")
+
+
+def test_a_missing_file_and_an_unknown_suffix_say_what_is_allowed(tmp_path: Path) -> None:
+    with pytest.raises(NetworkError, match=r"nowhere\.pt: no such file"):
+        load_weights(Network(), tmp_path / "nowhere.pt")
+    (tmp_path / "weights.h5").touch()
+    with pytest.raises(NetworkError, match=r"weights\.h5: found suffix '\.h5'; weights are read from \.safetensors"):
+        load_weights(Network(), tmp_path / "weights.h5")

@@ -1,0 +1,21 @@
+from __future__ import annotations
+
+import torch
+from reference.networks import bits, network
+
+from perdure.regularization import Regularizer
+
+
+def test_the_defaults_restrain_nothing() -> None:
+    model = network("linear", 0)
+    optimizer = torch.optim.SGD(model.parameters(), lr=1.0)
+    weights = {name: torch.ones_like(p) for name, p in model.named_parameters()}
+    anchor = {name: torch.zeros_like(p) for name, p in model.named_parameters()}
+    model(torch.ones(1, 2, 6, 6)).sum().backward()
+    expected = {name: (p - p.grad).detach() for name, p in model.named_parameters()}
+    with Regularizer().constrain(model, optimizer, weights, anchor):
+        penalty = Regularizer().penalty(model, weights, anchor)
+        optimizer.step()
+    assert penalty.shape == ()
+    assert penalty.item() == 0
+    assert all(bits(p) == bits(expected[name]) for name, p in model.named_parameters())
