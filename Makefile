@@ -6,13 +6,15 @@ BIN := .venv/bin
 INSTALLED := .venv/installed
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint format clean
+.PHONY: help demo test lint format methods-table clean
 
 help:
 	@echo "make demo    the main job on an embedded default; writes demo/"
 	@echo "make test    all checks and tests"
 	@echo "make lint    the checks alone"
 	@echo "make format  lets ruff mend what it can"
+	@echo "make mutants plants known faults and sees whether the tests catch each"
+	@echo "make methods-table DATA=FOLDER  one update by every method on real data; writes docs/methods/table.md"
 	@echo "make clean   removes .venv, demo/ and all caches"
 
 $(INSTALLED): pyproject.toml constraints.txt
@@ -35,9 +37,16 @@ lint: $(INSTALLED)
 test: lint
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 $(PYTEST_ARGS)
 
+# plants known faults one at a time; every one must be caught by a test (about a quarter of an hour)
+mutants: $(INSTALLED)
+	$(BIN)/python tests/mutants.py
+
 format: $(INSTALLED)
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
+
+methods-table: $(INSTALLED)
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/every_method.py --data $(DATA)
 
 clean:
 	rm -rf .venv demo build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

@@ -62,3 +62,10 @@ def in_a_process_of_its_own(*arguments: object, cwd: Path | None = None) -> Ende
     words = [str(SCRIPT), *map(str, arguments)]
     done = subprocess.run(words, check=False, capture_output=True, text=True, cwd=cwd)
     return Ended(done.returncode, done.stdout, done.stderr)
+
+
+def quietly(*arguments: object) -> None:
+    """A command in this process that must end well, for fixtures that several tests share."""
+    with pytest.raises(SystemExit) as caught:
+        perdure.cli.main([str(argument) for argument in arguments])
+    assert caught.value.code == 0, arguments

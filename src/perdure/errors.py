@@ -18,6 +18,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import get_args
 
 
 class PerdureError(Exception):
@@ -92,3 +93,14 @@ class EvaluationError(PerdureError):
 
 class ConfigurationError(PerdureError):
     """A command line or configuration file says something that is not allowed."""
+
+
+def check_choice(argument: str, value: object, choices: object) -> None:
+    """Passes if a value is one of a `Literal`; a misspelt word must not quietly mean something else.
+
+    Raises:
+        MethodError: naming the argument, the value and the choices.
+    """
+    if value not in get_args(choices):
+        allowed = ", ".join(repr(choice) for choice in get_args(choices))
+        raise MethodError(f"`{argument}` must be one of {allowed}; got {value!r}.")

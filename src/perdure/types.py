@@ -19,8 +19,8 @@ Batch: TypeAlias = "tuple[Tensor, Tensor]"
 Split: TypeAlias = Literal["train", "val", "test"]
 Task: TypeAlias = Literal["segmentation", "classification"]
 Granularity: TypeAlias = Literal["parameter", "kernel", "filter"]
-Statistics: TypeAlias = Literal["target", "original"]
-"""Which statistics batch norm uses in an update: those of the target domain, or those of the original one."""
+Statistics: TypeAlias = Literal["target", "original", "frozen", "per-domain", "recalibrated"]
+"""What batch norm does in an update, and whose statistics it uses afterwards; `models.training_mode` says each."""
 
 SPLITS: tuple[Split, ...] = ("train", "val", "test")
 IGNORED = 255

@@ -38,6 +38,13 @@ def test_slices_of_any_size_reach_a_network_that_halves_five_times(shape: tuple[
     assert all(extent == 32 or extent % 32 == 0 for seen in model.seen for extent in seen[2:])
 
 
+def test_a_network_that_halves_takes_slices_of_any_size() -> None:
+    from monai.networks.nets import UNet
+
+    model = UNet(spatial_dims=2, in_channels=1, out_channels=4, channels=(4, 8, 8, 8), strides=(2, 2, 2))
+    assert predictor(model, size=(16, 24)).classes_on_network_grid(image(2, 1, 37, 21)).shape == (2, 37, 21)
+
+
 def test_what_is_no_larger_than_a_training_sample_is_padded_to_just_that() -> None:
     model = fakes.Threshold(THRESHOLDS)
     predictor(model, size=(40, 24)).classes_on_network_grid(image(2, 1, 33, 24))

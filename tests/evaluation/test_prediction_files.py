@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 import fakes
 import synthetic
-from perdure.errors import DataError, EvaluationError
+from perdure.errors import EvaluationError
 from perdure.evaluation import predict_files
 from perdure.evaluation.dice import dice
 from perdure.evaluation.prediction_files import RECORD, TABLE
@@ -56,13 +56,15 @@ def expected_values(volume: np.ndarray) -> np.ndarray:
 
 
 def noise(shape: tuple[int, ...], dtype: str = "u1") -> np.ndarray:
-    # few levels, none of them on a threshold, so that rounding cannot decide
-    return np.random.default_rng(0).choice([0, 40, 90, 120, 160, 220], shape).astype(dtype)
+    # few levels, none of them near a threshold once the brightest is 1, so that rounding cannot decide
+    volume = np.random.default_rng(0).choice([0, 30, 75, 125, 180, 220], shape)
+    volume.flat[:3] = 0, 220, 220
+    return volume.astype(dtype)
 
 
 @given(
     orientation=st.sampled_from(ORIENTATIONS),
-    shape=st.tuples(*[st.integers(1, 9)] * 3),
+    shape=st.tuples(*[st.integers(1, 9)] * 3).filter(lambda shape: np.prod(shape) > 2),
     suffix=st.sampled_from([".nii", ".nii.gz", ".mgz"]),
     spatial_dims=st.sampled_from([2, 3]),
 )
@@ -301,11 +303,3 @@ def test_the_record_says_which_release_made_the_results(tmp_path: Path, pictures
     synthetic.save_image(tmp_path / "a.png", np.zeros((40, 48, 3), np.uint8))
     predict_files(pictures, tmp_path / "a.png", tmp_path / "out")
     assert json.loads((tmp_path / "out" / RECORD).read_text()) == {"release": pictures.id, "name": "base"}
-
-
-def test_an_error_of_data_is_what_a_bad_file_is(tmp_path: Path, volumes: Release) -> None:
-    # what `predict_files` catches is what reading raises, nothing wider
-    nib.save(nib.Nifti1Image(np.full((3, 3, 3), np.nan, np.float32), np.eye(4)), tmp_path / "a.nii")
-    result = predict_files(volumes, tmp_path, tmp_path / "out")
-    assert "not finite" in result.failed[str(tmp_path / "a.nii")]
-    assert issubclass(DataError, Exception)

@@ -21,7 +21,7 @@ def test_it_is_the_mean_over_all_domains_and_stays_in_the_unit_range(domains: li
     mean = {"w": torch.tensor(domains[0])}
     for number, values in enumerate(domains[1:], 2):
         mean = running_mean(mean, {"w": torch.tensor(values)}, number)
-        assert 0 <= mean["w"].min()
+        assert mean["w"].min() >= 0
         assert mean["w"].max() <= 1
     expected = torch.tensor(domains, dtype=torch.float64).mean(0).float()
     torch.testing.assert_close(mean["w"], expected, rtol=1e-5, atol=1e-6)

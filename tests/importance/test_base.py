@@ -4,9 +4,8 @@ from typing import Literal
 
 import pytest
 
-from perdure.errors import MethodError
+from perdure.errors import MethodError, check_choice
 from perdure.importance import Importance
-from perdure.importance.base import check_choice
 
 
 def test_a_misspelt_choice_is_refused_with_all_choices() -> None:

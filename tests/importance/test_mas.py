@@ -4,12 +4,12 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from reference import importance as slow
-from reference.networks import NETWORKS, network, samples
 from torch import nn
 
 from perdure.errors import MethodError
 from perdure.importance import MAS
+from reference import importance as slow
+from reference.networks import NETWORKS, network, samples
 
 
 def linear_softmax() -> nn.Module:
@@ -49,13 +49,17 @@ def test_the_norm_is_a_sum_over_classes_and_a_mean_over_pixels() -> None:
 def test_an_image_twice_as_large_weighs_the_same() -> None:
     model = network("batch norm", 0)
     x = samples(1, 0)
-    once, tiled = MAS().estimate(model[4:], [model[:1](x)]), MAS().estimate(model[4:], [model[:1](x).repeat(1, 1, 2, 1)])
+    once, tiled = (
+        MAS().estimate(model[4:], [model[:1](x)]),
+        MAS().estimate(model[4:], [model[:1](x).repeat(1, 1, 2, 1)]),
+    )
     for name, value in once.items():
         torch.testing.assert_close(tiled[name], value)
 
 
 @pytest.mark.parametrize(
-    ("output", "expected"), [("softmax", 0.625), ("logits", 1.0 + 9.0), ("sigmoid", (0.5**2 + 0.5**2) + (0.9**2 + 0.1**2))]
+    ("output", "expected"),
+    [("softmax", 0.625), ("logits", 1.0 + 9.0), ("sigmoid", (0.5**2 + 0.5**2) + (0.9**2 + 0.1**2))],
 )
 def test_each_output_has_its_norm(output: str, expected: float) -> None:
     """By hand: softmax of (0, log 3) is (1/4, 3/4); sigmoid of (0, log 9) is (1/2, 9/10)."""

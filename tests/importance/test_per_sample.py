@@ -4,13 +4,13 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from reference.networks import NETWORKS, Tied, bits, everything, network, samples, target_for
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from perdure.errors import BatchNormError, MethodError
 from perdure.importance import MAS
 from perdure.importance.per_sample import mean_over_samples
+from reference.networks import NETWORKS, Tied, bits, everything, network, samples, target_for
 
 kinds = st.sampled_from(sorted(NETWORKS))
 seeds = st.integers(0, 10_000)

@@ -5,13 +5,13 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from reference import importance as slow
-from reference.networks import Tied
 from torch import Tensor, nn
 from torch.nn.utils import parametrizations
 
 from perdure.errors import MethodError
 from perdure.importance import Scaling, aggregate, clip_outliers, filter_axes, unit_range
+from reference import importance as slow
+from reference.networks import Tied
 
 values = st.floats(0, 1e6, width=32)
 networks = st.dictionaries(st.sampled_from("abcd"), st.lists(values, min_size=1, max_size=12), min_size=1)
@@ -86,7 +86,7 @@ def test_where_all_is_the_same_nothing_is_protected() -> None:
 def test_scaled_importance_lies_in_the_unit_range_and_keeps_the_order(content: dict[str, list[float]], scope) -> None:
     omega = tensors(content)
     for name, scaled in Scaling(scope=scope)(omega).items():
-        assert 0 <= scaled.min()
+        assert scaled.min() >= 0
         assert scaled.max() <= 1
         order = omega[name].argsort()
         assert (scaled[order].diff() >= 0).all()
@@ -177,7 +177,7 @@ def test_means_agree_with_a_loop_over_weights(kind: str, granularity) -> None:
 @pytest.mark.parametrize("kind", LAYERS)
 def test_a_filter_is_all_that_reaches_one_output_channel(kind: str) -> None:
     """Weights of the same filter are those whose change moves the same output channel, and none is left out."""
-    layer, axis, groups = LAYERS[kind]
+    layer, _, _ = LAYERS[kind]
     layer = type(layer)(**_arguments(layer)).double()
     inputs = torch.rand(1, _inputs(layer), *[4] * (layer.weight.ndim - 2), dtype=torch.float64)
     channels = torch.empty_like(layer.weight, dtype=torch.int64).flatten()
@@ -243,5 +243,7 @@ def test_axes_know_transposed_convolutions_and_their_groups() -> None:
 
 
 def test_a_misspelt_granularity_is_refused() -> None:
-    with pytest.raises(MethodError, match="`granularity` must be one of 'parameter', 'kernel', 'filter'; got 'filters'"):
+    with pytest.raises(
+        MethodError, match="`granularity` must be one of 'parameter', 'kernel', 'filter'; got 'filters'"
+    ):
         aggregate({}, "filters", {})

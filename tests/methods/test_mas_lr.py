@@ -12,7 +12,7 @@ from perdure.update import consolidate, retain
 
 def test_it_is_published_with_filters_and_trains_with_target_statistics() -> None:
     method = mas_lr()
-    assert (method.importance, method.regularizer, method.scaling) == (MAS(), LearningRate(), Scaling())
+    assert (method.importance, method.regularizer) == (MAS(scaling=Scaling()), LearningRate())
     assert (method.granularity, method.batch_norm, method.data) == ("filter", "target", "target")
 
 

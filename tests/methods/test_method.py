@@ -25,12 +25,17 @@ def test_the_record_names_the_classes_and_all_settings() -> None:
         "name": "mas-lr",
         "source": "ozgun2020importance",
         "summary": "slows each filter down by its importance to the earlier domains",
-        "importance": {"class": "MAS", "output": "softmax"},
-        "regularizer": {"class": "LearningRate"},
-        "scaling": {"outliers": "clip", "range": "unit", "scope": "network"},
+        "importance": MAS().settings(),
+        "regularizer": {"form": "learning-rate", "power": 1.0, "multiplier": 1.0, "floor": 0.0},
         "granularity": "kernel",
         "batch_norm": "original",
+        "trainable": "all",
         "data": "target",
+        "rate": 1.0,
+        "weight_decay": None,
+        "needs_dropout": False,
+        "recipe": "paper",
+        "by": "perdure",
     }
 
 
@@ -39,10 +44,13 @@ def test_the_record_of_somebody_elses_parts_holds_their_settings() -> None:
     class Anchored(Regularizer):
         strength: float = 0.5
 
-    method = Method("anchored", "us", "pulls back", MAS("logits"), Anchored(2.0), Scaling(scope="layer"))
+        name = "anchored"
+
+    method = Method("anchored", "us", "pulls back", Anchored(2.0), MAS("logits", scaling=Scaling(scope="layer")))
     record = method.record()
-    assert record["regularizer"] == {"class": "Anchored", "strength": 2.0}
-    assert record["importance"] == {"class": "MAS", "output": "logits"}
+    assert record["regularizer"] == {"form": "anchored", "strength": 2.0}
+    assert record["importance"]["output"] == "logits"
+    assert record["importance"]["scaling"]["scope"] == "layer"
 
 
 def test_a_method_cannot_be_changed() -> None:
@@ -54,4 +62,4 @@ def test_a_method_cannot_be_changed() -> None:
 def test_a_misspelt_setting_is_refused(setting: str) -> None:
     """`batch_norm="orginal"` must not quietly train with target statistics."""
     with pytest.raises(MethodError, match=f"`{setting}` must be one of '.*'; got 'orginal'"):
-        Method("mine", "us", "", None, Unrestrained(), **{setting: "orginal"})
+        Method("mine", "us", "", Unrestrained(), **{setting: "orginal"})

@@ -3,6 +3,7 @@ from __future__ import annotations
 import copy
 import io
 import pickle
+import warnings
 
 import pytest
 import torch
@@ -16,8 +17,13 @@ from perdure.models import (
     evaluation_mode,
     load_statistics,
     statistics,
+    swapped_statistics,
     training_mode,
 )
+from perdure.models.batch_norm import affine_parameters
+
+POLICIES = ("target", "original", "frozen", "per-domain", "recalibrated")
+HOLDING = ("original", "frozen")
 
 
 class Nested(nn.Module):
@@ -98,25 +104,28 @@ def test_under_original_the_output_is_normalised_by_the_running_statistics() -> 
         assert norm(torch.tensor([[4.0], [8.0]])).flatten().tolist() == [1.0, 3.0]
 
 
-def test_under_original_all_but_batch_norm_is_in_training_mode(model: Nested) -> None:
-    with training_mode(model, "original"):
+@pytest.mark.parametrize("policy", HOLDING)
+def test_under_original_and_frozen_all_but_batch_norm_is_in_training_mode(model: Nested, policy: str) -> None:
+    with training_mode(model, policy):
         assert {name for name, mode in modes(model).items() if not mode} == {"norm", "parts.0.1.0", "last.norm"}
         x = torch.rand(4, 2, 5, 5)
         assert not torch.equal(model(x), model(x)), "dropout must be active"
 
 
-def test_under_target_all_is_in_training_mode_and_the_statistics_follow(model: Nested) -> None:
+@pytest.mark.parametrize("policy", ["target", "per-domain", "recalibrated"])
+def test_under_the_others_all_is_in_training_mode_and_the_statistics_follow(model: Nested, policy: str) -> None:
     before = statistics(model)
-    with training_mode(model, "target"):
+    with training_mode(model, policy):
         assert all(modes(model).values())
         train(model)
     after = statistics(model)
     assert [name for name in before if torch.equal(before[name], after[name])] == []
 
 
-def test_a_bare_call_of_train_inside_does_not_undo_original(model: Nested) -> None:
+@pytest.mark.parametrize("policy", HOLDING)
+def test_a_bare_call_of_train_inside_does_not_undo_the_policy(model: Nested, policy: str) -> None:
     before = bits(model)
-    with training_mode(model, "original"):
+    with training_mode(model, policy):
         for _ in range(2):
             model.train()
             train(model, steps=1)
@@ -125,7 +134,56 @@ def test_a_bare_call_of_train_inside_does_not_undo_original(model: Nested) -> No
     assert bits(model) == before
 
 
-@pytest.mark.parametrize("policy", ["original", "target"])
+OPTIMIZERS = {
+    "SGD with momentum and decay": lambda p: torch.optim.SGD(p, lr=0.1, momentum=0.9, weight_decay=0.1),
+    "Adam": lambda p: torch.optim.Adam(p, lr=0.1, weight_decay=0.1),
+    "AdamW": lambda p: torch.optim.AdamW(p, lr=0.1, weight_decay=0.1),
+    "RMSprop": lambda p: torch.optim.RMSprop(p, lr=0.1, momentum=0.9),
+}
+
+
+@pytest.mark.parametrize("zeros", [True, False], ids=["gradients zeroed", "gradients cleared"])
+@pytest.mark.parametrize("make", OPTIMIZERS.values(), ids=OPTIMIZERS)
+def test_under_frozen_no_optimizer_moves_batch_norm_by_a_bit(model: Nested, make, zeros: bool) -> None:
+    """Though it holds those parameters, with momentum and a gradient from before."""
+    optimizer = make(model.parameters())
+
+    def step() -> None:
+        model(torch.rand(4, 2, 5, 5)).square().sum().backward()
+        optimizer.step()
+
+    with training_mode(model, "target"):
+        step()
+    everything = {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}
+    with training_mode(model, "frozen"):
+        # nothing is cleared before the first step
+        step()
+        optimizer.zero_grad(set_to_none=not zeros)
+        step()
+    moved = {name for name, tensor in model.state_dict().items() if not torch.equal(tensor, everything[name])}
+    assert moved == {"parts.0.0.weight", "parts.0.0.bias", "last.linear.weight", "last.linear.bias"}
+
+
+def test_frozen_gives_batch_norm_back_its_training_as_it_was_also_after_an_exception(model: Nested) -> None:
+    model.norm.bias.requires_grad_(False)
+    with training_mode(model, "frozen"):
+        assert not any(p.requires_grad for p in affine_parameters(model).values())
+        assert model.last.linear.weight.requires_grad
+    for _ in range(2):
+        assert [name for name, p in model.named_parameters() if not p.requires_grad] == ["norm.bias"]
+        with pytest.raises(KeyError), training_mode(model, "frozen"):
+            raise KeyError
+
+
+def test_original_leaves_gradients_and_what_trains_alone(model: Nested) -> None:
+    train(model, steps=1)
+    gradients = [p.grad for p in model.parameters()]
+    with training_mode(model, "original"):
+        assert all(p.requires_grad for p in model.parameters())
+        assert all(p.grad is gradient for p, gradient in zip(model.parameters(), gradients, strict=True))
+
+
+@pytest.mark.parametrize("policy", POLICIES)
 def test_every_mode_is_restored_also_after_an_exception(model: Nested, policy: str) -> None:
     before = modes(model)
     assert len(set(before.values())) == 2
@@ -140,8 +198,9 @@ def test_every_mode_is_restored_also_after_an_exception(model: Nested, policy: s
     assert modes(model) == before
 
 
-def test_after_original_nothing_is_left_on_the_network(model: Nested) -> None:
-    with training_mode(model, "original"):
+@pytest.mark.parametrize("policy", POLICIES)
+def test_afterwards_nothing_is_left_on_the_network(model: Nested, policy: str) -> None:
+    with training_mode(model, policy):
         pass
     assert all(not module._forward_pre_hooks for module in model.modules())
     before = bits(model)
@@ -193,20 +252,96 @@ def test_evaluation_mode_sees_a_buffer_that_came_or_went() -> None:
         model.register_buffer("counter", torch.zeros(()))
 
 
-def test_original_is_refused_where_there_are_no_running_statistics() -> None:
+@pytest.mark.parametrize("policy", POLICIES[1:])
+def test_every_policy_but_target_is_refused_where_there_are_no_running_statistics(policy: str) -> None:
     model = nn.Sequential(nn.Conv2d(1, 2, 1), nn.BatchNorm2d(2, track_running_stats=False))
-    with pytest.raises(BatchNormError, match=r"'1' has none \(track_running_stats=False\)"):
-        check(model, "original")
-    with pytest.raises(BatchNormError, match="'1'"), training_mode(model, "original"):
+    with pytest.raises(BatchNormError, match=rf'"{policy}" needs .* \'1\' has none \(track_running_stats=False\)'):
+        check(model, policy)
+    with pytest.raises(BatchNormError, match="'1'"), training_mode(model, policy):
         pass
     assert check(model, "target") is None
 
 
-def test_a_network_without_batch_norm_gets_a_note_that_the_policy_does_nothing() -> None:
-    note = check(nn.Sequential(nn.Linear(2, 2), nn.LayerNorm(2)), "original")
+@pytest.mark.parametrize("policy", POLICIES[1:])
+def test_a_network_without_batch_norm_gets_a_note_that_the_policy_does_nothing(policy: str) -> None:
+    note = check(nn.Sequential(nn.Linear(2, 2), nn.LayerNorm(2), nn.InstanceNorm2d(2)), policy)
     assert note is not None
-    assert "no batch norm" in note
-    assert check(QuickNAT(filters=2, kernel_size=3), "original") is None
+    assert f'no batch norm: batch_norm="{policy}" and "target" are the same' in note
+    assert check(QuickNAT(filters=2, kernel_size=3), policy) is None
+    assert check(nn.Linear(2, 2), "target") is None
+
+
+def test_a_policy_that_does_not_exist_is_refused_not_taken_for_target() -> None:
+    with pytest.raises(BatchNormError, match=r"no batch-norm policy 'fozen'; allowed are .*'per-domain'"):
+        check(nn.Linear(2, 2), "fozen")
+    with pytest.raises(BatchNormError, match="'fozen'"), training_mode(nn.Linear(2, 2), "fozen"):
+        pass
+
+
+def plain() -> nn.Sequential:
+    return nn.Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2), nn.ReLU())
+
+
+def fused_for_training() -> nn.Module:
+    from torch.ao.quantization import fuse_modules_qat
+
+    return fuse_modules_qat(plain().train(), [["0", "1", "2"]])
+
+
+def fused_for_inference() -> nn.Module:
+    from torch.ao.quantization import fuse_modules
+
+    return fuse_modules(plain().eval(), [["0", "1", "2"]])
+
+
+def quantized() -> nn.Module:
+    from torch.ao.nn.quantized import BatchNorm2d
+
+    return nn.Sequential(nn.Identity(), BatchNorm2d(2))
+
+
+def exported() -> nn.Module:
+    return torch.export.export(plain().eval(), (torch.rand(1, 1, 8, 8),)).module()
+
+
+def scripted() -> nn.Module:
+    with warnings.catch_warnings():
+        # torch calls TorchScript deprecated; people still have such files
+        warnings.simplefilter("ignore", DeprecationWarning)
+        return torch.jit.script(plain())
+
+
+def tracking_instance_norm() -> nn.Module:
+    return nn.Sequential(nn.BatchNorm2d(2), nn.InstanceNorm2d(2, track_running_stats=True))
+
+
+@pytest.mark.parametrize(
+    ("network", "name"),
+    [
+        (fused_for_training, "'0'"),
+        (fused_for_inference, "'0'"),
+        (quantized, "'1'"),
+        (exported, "'1'"),
+        (scripted, "'1'"),
+        (tracking_instance_norm, "'1'"),
+        (lambda: nn.InstanceNorm2d(2, track_running_stats=True), "'InstanceNorm2d'"),
+    ],
+    ids=lambda value: value.__name__ if callable(value) else "",
+)
+@pytest.mark.parametrize("policy", POLICIES[1:])
+def test_batch_norm_out_of_reach_is_refused_by_name(network, name: str, policy: str) -> None:
+    model = network()
+    with pytest.raises(BatchNormError, match=f'"{policy}" cannot reach {name}: batch norm fused'):
+        check(model, policy)
+    assert check(model, "target") is None
+
+
+def test_batch_norm_folded_into_a_plain_convolution_leaves_no_trace() -> None:
+    """The limit of what can be detected: such a network counts as one without batch norm."""
+    from torch.nn.utils.fusion import fuse_conv_bn_eval
+
+    conv, norm, relu = plain().eval()
+    assert "no batch norm" in (check(nn.Sequential(fuse_conv_bn_eval(conv, norm), relu), "original") or "")
 
 
 def test_statistics_are_copies_under_full_names(model: Nested) -> None:
@@ -243,6 +378,30 @@ def test_statistics_that_do_not_fit_are_refused_and_nothing_is_written(model: Ne
         load_statistics(model, other | {"else.running_mean": torch.zeros(1)})
     with pytest.raises(BatchNormError, match=r"last\.norm\.running_mean: found shape \(5,\); the network has \(4,\)"):
         load_statistics(model, other | {"last.norm.running_mean": torch.zeros(5)})
+    assert bits(model) == before
+
+
+def test_swapped_statistics_act_inside_and_the_own_ones_are_back_bit_for_bit(model: Nested) -> None:
+    model.norm.running_mean[0] = float("nan")
+    model.norm.running_var[0] = -0.0
+    before = bits(model)
+    other = {name: tensor + 2 for name, tensor in statistics(Nested()).items()}
+    with swapped_statistics(model, other):
+        assert all(torch.equal(tensor, other[name]) for name, tensor in statistics(model).items())
+        with evaluation_mode(model):
+            assert model(torch.rand(4, 2, 5, 5)).isfinite().all()
+        with training_mode(model, "target"):
+            train(model, steps=1)
+    assert bits(model) == before
+    with pytest.raises(KeyError), swapped_statistics(model, other):
+        raise KeyError
+    assert bits(model) == before
+
+
+def test_swapped_statistics_that_do_not_fit_are_refused(model: Nested) -> None:
+    before = bits(model)
+    with pytest.raises(BatchNormError, match="statistics are missing"), swapped_statistics(model, {}):
+        pass
     assert bits(model) == before
 
 

@@ -6,9 +6,10 @@ import copy
 from collections.abc import Callable, Iterator, Mapping
 
 import torch
-from reference.networks import samples, target_for
 from torch import Tensor, nn
 from torch.optim import Optimizer
+
+from reference.networks import samples, target_for
 
 OPTIMIZERS: dict[str, Callable[[object], Optimizer]] = {
     "sgd": lambda p: torch.optim.SGD(p, lr=0.1),

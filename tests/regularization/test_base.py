@@ -1,9 +1,9 @@
 from __future__ import annotations
 
 import torch
-from reference.networks import bits, network
 
-from perdure.regularization import Regularizer
+from perdure.regularization import Past, Regularizer
+from reference.networks import bits, network
 
 
 def test_the_defaults_restrain_nothing() -> None:
@@ -13,8 +13,8 @@ def test_the_defaults_restrain_nothing() -> None:
     anchor = {name: torch.zeros_like(p) for name, p in model.named_parameters()}
     model(torch.ones(1, 2, 6, 6)).sum().backward()
     expected = {name: (p - p.grad).detach() for name, p in model.named_parameters()}
-    with Regularizer().constrain(model, optimizer, weights, anchor):
-        penalty = Regularizer().penalty(model, weights, anchor)
+    with Regularizer().constrain(model, optimizer, Past(weights=weights)):
+        penalty = Regularizer().penalty(model, Past(weights=weights, anchor=anchor))
         optimizer.step()
     assert penalty.shape == ()
     assert penalty.item() == 0

@@ -4,11 +4,11 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from reference.networks import NETWORKS, bits, network
-from reference.steps import OPTIMIZERS, train
 from torch import nn
 
-from perdure.regularization import LearningRate
+from perdure.regularization import LearningRate, Past
+from reference.networks import NETWORKS, bits, network
+from reference.steps import OPTIMIZERS, train
 
 kinds = st.sampled_from(sorted(NETWORKS))
 optimizers = st.sampled_from(sorted(OPTIMIZERS))
@@ -22,7 +22,7 @@ def test_importance_one_keeps_each_value_bit_for_bit(kind: str, optimizer: str, 
     weights = {name: torch.randint(2, p.shape).float() for name, p in model.named_parameters()}
     before = {name: p.detach().clone() for name, p in model.named_parameters()}
     stepper = OPTIMIZERS[optimizer](model.parameters())
-    with LearningRate().constrain(model, stepper, weights, {}):
+    with LearningRate().constrain(model, stepper, Past(weights=weights)):
         list(train(model, stepper, seed))
     moved = False
     for name, parameter in model.named_parameters():
@@ -38,7 +38,7 @@ def test_importance_zero_is_plain_training_bit_for_bit(kind: str, optimizer: str
     list(train(plain, OPTIMIZERS[optimizer](plain.parameters()), seed))
     weights = {name: torch.zeros_like(p) for name, p in model.named_parameters()}
     stepper = OPTIMIZERS[optimizer](model.parameters())
-    with LearningRate().constrain(model, stepper, weights, {}):
+    with LearningRate().constrain(model, stepper, Past(weights=weights)):
         list(train(model, stepper, seed))
     for name, tensor in plain.state_dict().items():
         assert bits(model.state_dict()[name]) == bits(tensor)
@@ -54,7 +54,7 @@ def test_it_is_a_learning_rate_of_its_own_for_each_parameter(optimizer: str) -> 
         group["lr"] *= 1 - share
     ours = OPTIMIZERS[optimizer](model.parameters())
     weights = {name: torch.tensor(value, dtype=torch.float64) for name, value in omega.items()}
-    with LearningRate().constrain(model, ours, weights, {}):
+    with LearningRate().constrain(model, ours, Past(weights=weights)):
         for step in range(3):
             for one, stepper in ((grouped, theirs), (model, ours)):
                 torch.manual_seed(step)
@@ -70,7 +70,7 @@ def test_importance_outside_the_unit_range_is_clamped() -> None:
     nn.init.constant_(model.weight, 1.0)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.5)
     model.weight.grad = torch.ones(1, 2)
-    with LearningRate().constrain(model, optimizer, {"weight": torch.tensor([[-3.0, 7.0]])}, {}):
+    with LearningRate().constrain(model, optimizer, Past(weights={"weight": torch.tensor([[-3.0, 7.0]])})):
         optimizer.step()
     assert model.weight.tolist() == [[0.5, 1.0]]
 
@@ -79,4 +79,4 @@ def test_the_penalty_is_zero_because_it_acts_on_the_step() -> None:
     model = network("linear", 0)
     weights = {name: torch.ones_like(p) for name, p in model.named_parameters()}
     anchor = {name: torch.zeros_like(p) for name, p in model.named_parameters()}
-    assert LearningRate().penalty(model, weights, anchor).item() == 0
+    assert LearningRate().penalty(model, Past(weights=weights, anchor=anchor)).item() == 0

@@ -4,12 +4,12 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from reference.networks import NETWORKS, Tied, bits, network
-from reference.steps import OPTIMIZERS, scaled_step, train
 from torch import Tensor, nn
 
 from perdure.errors import MethodError
 from perdure.regularization import scaled_steps
+from reference.networks import NETWORKS, Tied, bits, network
+from reference.steps import OPTIMIZERS, scaled_step, train
 
 
 def one_weight(value: float) -> tuple[nn.Module, torch.optim.Optimizer]:

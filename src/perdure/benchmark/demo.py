@@ -17,6 +17,7 @@ from perdure.data import Dataset
 from perdure.data.phantom import write_dataset
 from perdure.evaluation import Predictor, TrainTestMatrix, evaluate, train_test_matrix
 from perdure.evidence.page import MethodEvidence, Provenance, SliceEvidence, write_page
+from perdure.importance import MAS
 from perdure.methods import finetune, mas_lr
 from perdure.models import NetworkSpec
 from perdure.update import Recipe, train
@@ -70,6 +71,7 @@ def run_demo(out: Path, *, seed: int = 0, progress: Progress) -> Story:
         NETWORK,
         domains[0],
         recipe=base_recipe,
+        measures=(MAS(),),
         out=out / "releases" / "base",
         progress=lambda what, done, total, loss: progress(f"{name}: {what}", done, total, loss),
     )

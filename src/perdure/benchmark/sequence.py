@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -56,4 +57,8 @@ def updated_in_turn(
 
 
 def _named(progress: Progress, who: str) -> Progress:
-    return lambda what, done, total, loss: progress(f"{who}: {what}", done, total, loss)
+    return partial(_told, progress, who)
+
+
+def _told(progress: Progress, who: str, what: str, done: int, total: int, loss: float | None) -> None:
+    progress(f"{who}: {what}", done, total, loss)

@@ -4,7 +4,14 @@ from __future__ import annotations
 
 from perdure.cli import options
 from perdure.cli.console import counting, progress_bar, show
-from perdure.cli.requests import check_free, first_contract, network_spec, recipe_settings
+from perdure.cli.requests import (
+    check_free,
+    check_network,
+    first_contract,
+    measures_said,
+    network_spec,
+    recipe_settings,
+)
 
 
 def adopt(
@@ -24,6 +31,7 @@ def adopt(
     merge_sides: options.MergeSides = False,
     mean: options.Mean = None,
     std: options.Std = None,
+    measure: options.Measures = None,
     importance_samples: options.ImportanceSamples = None,
     seed: options.Seed = 0,
     cache: options.CacheFolder = None,
@@ -37,12 +45,14 @@ def adopt(
     """
     spec = network_spec(network, network_arg, filters=filters, kernel_size=kernel_size)
     recipe_settings(importance_samples=importance_samples, seed=seed)
+    measures = measures_said(measure)
     check_free(out)
     with progress_bar() as bar:
         dataset, contract = first_contract(
             data, domain, cache, counting(bar, "checking data"), size=size, spacing=spacing, view=view, dims=dims,
             merge_sides=merge_sides, mean=mean, std=std,
         )  # fmt: skip
+        check_network(spec, contract, weights, trust or (), is_trained=True)
         from perdure.evidence.release_text import identity_panel, identity_record
         from perdure.update import adopt
 
@@ -53,6 +63,7 @@ def adopt(
             spec,
             prepared,
             weights=weights,
+            **measures,
             samples=importance_samples,
             seed=seed,
             out=out,

@@ -12,6 +12,7 @@ from perdure import __version__
 from perdure.cli.adopt import adopt
 from perdure.cli.console import FAILED, INTERRUPTED, USAGE, fail
 from perdure.cli.demo import demo
+from perdure.cli.doctor import doctor
 from perdure.cli.evaluate import evaluate
 from perdure.cli.inspect import inspect
 from perdure.cli.predict import predict
@@ -28,7 +29,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-COMMANDS: tuple[Callable[..., None], ...] = (demo, train, adopt, update, evaluate, predict, inspect)
+COMMANDS: tuple[Callable[..., None], ...] = (demo, train, adopt, update, evaluate, predict, inspect, doctor)
 for command in COMMANDS:
     app.command()(command)
 

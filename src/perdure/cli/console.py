@@ -21,9 +21,9 @@ FAILED, USAGE, SOME_FILES_FAILED, INTERRUPTED = 1, 2, 6, 130
 
 
 class Bar:
-    """A progress bar for long work: one that moves for what is going on, and a line for each thing that is over.
+    """Progress of long work: a bar that moves for what is going on, and a line for each thing that is over.
 
-    It can be sent to another process, and draws there from then on.
+    The bar is for terminals only. It can be sent to another process, and draws there from then on.
     """
 
     def __init__(self) -> None:
@@ -41,7 +41,8 @@ class Bar:
         """Shows that `done` of `total` of `what` is done, with a loss if there is one."""
         if self._progress is None:
             self._progress = _progress()
-            self._progress.start()
+            if self._progress.console.is_interactive:
+                self._progress.start()
             # a process that was started for a part of the work never comes to `stop`
             atexit.register(self.stop)
         text = "" if loss is None else f"loss {loss:.4f}"
@@ -57,7 +58,8 @@ class Bar:
         if self._progress is None:
             return
         self._leave()
-        self._progress.stop()
+        if self._progress.console.is_interactive:
+            self._progress.stop()
         self._progress = None
         atexit.unregister(self.stop)
 

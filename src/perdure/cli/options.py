@@ -106,12 +106,12 @@ MethodName: TypeAlias = Annotated[
     str,
     typer.Option(
         "--method",
-        help="How earlier domains are protected: one of `perdure inspect methods`.",
+        help="How earlier domains are protected: one of `perdure inspect methods`, or a FILE.toml that composes one.",
         rich_help_panel=_METHOD,
     ),
 ]
 BatchNorm: TypeAlias = Annotated[
-    Literal["target", "original"] | None,
+    Literal["target", "original", "frozen", "per-domain", "recalibrated"] | None,
     typer.Option(
         "--batch-norm", help="Whose statistics batch norm uses; default: the method's.", rich_help_panel=_METHOD
     ),
@@ -124,7 +124,68 @@ JointWith: TypeAlias = Annotated[
     list[str] | None,
     typer.Option(
         "--joint-with",
-        help="Earlier domain whose data are used too (method joint). Repeat for several.",
+        help="Earlier domain whose data are used too (methods joint, replay). Repeat for several.",
+        rich_help_panel=_METHOD,
+    ),
+]
+MethodSettings: TypeAlias = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set",
+        help="NAME=VALUE of the method's own settings (strength=1e4), VALUE as in JSON. Repeat for several.",
+        rich_help_panel=_METHOD,
+    ),
+]
+RecipeName: TypeAlias = Annotated[
+    Literal["paper", "authors"] | None,
+    typer.Option(
+        "--recipe",
+        help="The publication, or the code published with it, where the two differ; as --set recipe=NAME.",
+        rich_help_panel=_METHOD,
+    ),
+]
+AllowPatientData: TypeAlias = Annotated[
+    bool,
+    typer.Option(
+        "--allow-patient-data",
+        help="Says that data of earlier domains' patients may be kept and used (method replay).",
+        rich_help_panel=_METHOD,
+    ),
+]
+ReplayCases: TypeAlias = Annotated[
+    int | None,
+    typer.Option(
+        "--replay-cases",
+        min=1,
+        help="Train cases of each earlier domain that replay uses, whole subjects drawn by the seed; 4 if left out.",
+        rich_help_panel=_METHOD,
+    ),
+]
+Retain: TypeAlias = Annotated[
+    float | None,
+    typer.Option(
+        "--retain",
+        min=0.0,
+        max=1.0,
+        help="How far to go back to --release along the line between the two, after training: 0 is the update, 1 is "
+        "--release.",
+        rich_help_panel=_METHOD,
+    ),
+]
+Candidate: TypeAlias = Annotated[
+    Path | None,
+    typer.Option(
+        "--candidate",
+        help="With --retain, where the update itself is written, or stands finished; <out>.candidate if left out.",
+        rich_help_panel=_METHOD,
+    ),
+]
+Measures: TypeAlias = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--measure",
+        help="Importance to measure for later methods: mas, fisher, si, uniform, mas-authors; NAME:setting=value,...; "
+        "or a method's FILE.toml. Repeat for several; mas and fisher if left out.",
         rich_help_panel=_METHOD,
     ),
 ]

@@ -16,6 +16,10 @@ def predict(
     release: Annotated[Path, typer.Option("--release", help="The release folder that predicts.")],
     source: Annotated[Path, typer.Option("--input", help="An image, or a folder of images.")],
     out: Annotated[Path, typer.Option("--out", help="Folder for the results; finished ones are not done again.")],
+    domain: Annotated[
+        str | None,
+        typer.Option("--domain", help="Where the images are from, for a release with one batch norm a domain."),
+    ] = None,
     trust: options.Trust = None,
     device: options.Device = "cpu",
     config: options.Config = None,
@@ -33,7 +37,7 @@ def predict(
 
     opened = Release.open(release, trust or ())
     with progress_bar() as bar:
-        result = predict_files(opened, source, out, device=device, progress=counting(bar, "predicting"))
+        result = predict_files(opened, source, out, device=device, domain=domain, progress=counting(bar, "predicting"))
     record = {"written": [str(path) for path in result.written], "skipped": result.skipped, "failed": result.failed}
     show(record, as_json, f"{len(result.written)} predicted, {result.skipped} done before, in {out}")
     if result.failed:

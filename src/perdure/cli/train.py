@@ -4,7 +4,15 @@ from __future__ import annotations
 
 from perdure.cli import options
 from perdure.cli.console import counting, progress_bar, show
-from perdure.cli.requests import check_device, first_contract, network_spec, recipe_settings, splits_for
+from perdure.cli.requests import (
+    check_device,
+    check_network,
+    first_contract,
+    measures_said,
+    network_spec,
+    recipe_settings,
+    splits_for,
+)
 
 
 def train(
@@ -34,6 +42,7 @@ def train(
     patience: options.Patience = None,
     augmentation: options.Augmentation = None,
     clip_norm: options.ClipNorm = None,
+    measure: options.Measures = None,
     importance_samples: options.ImportanceSamples = None,
     seed: options.Seed = 0,
     device: options.Device = "cpu",
@@ -55,6 +64,7 @@ def train(
         weight_decay=weight_decay, patience=patience, augmentation=augmentation, seed=seed,
         importance_samples=importance_samples,
     )  # fmt: skip
+    measures = measures_said(measure)
     check_device(device, devices)
     was_there = out.exists()
     with progress_bar() as bar:
@@ -62,6 +72,7 @@ def train(
             data, domain, cache, counting(bar, "checking data"), size=size, spacing=spacing, view=view, dims=dims,
             merge_sides=merge_sides, mean=mean, std=std,
         )  # fmt: skip
+        check_network(spec, contract, weights, trust or (), is_trained=False)
         from perdure.evidence.release_text import identity_panel, identity_record
         from perdure.update import Machine, recipe_for, train
 
@@ -73,6 +84,7 @@ def train(
             prepared,
             recipe=recipe,
             weights=weights,
+            **measures,
             machine=Machine(device, devices, precision),
             out=out,
             progress=bar,

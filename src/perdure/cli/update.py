@@ -4,7 +4,17 @@ from __future__ import annotations
 
 from perdure.cli import options
 from perdure.cli.console import counting, note, progress_bar, show
-from perdure.cli.requests import check_device, checked_dataset, method_settings, recipe_settings, splits_for
+from perdure.cli.requests import (
+    check_device,
+    checked_dataset,
+    interpolated,
+    method_settings,
+    old_data,
+    recipe_settings,
+    splits_for,
+    trained_at,
+)
+from perdure.errors import ConfigurationError
 
 
 def update(
@@ -15,7 +25,13 @@ def update(
     method: options.MethodName = "mas-lr",
     batch_norm: options.BatchNorm = None,
     granularity: options.GranularityName = None,
+    method_setting: options.MethodSettings = None,
+    recipe_name: options.RecipeName = None,
     joint_with: options.JointWith = None,
+    allow_patient_data: options.AllowPatientData = False,
+    replay_cases: options.ReplayCases = None,
+    retain: options.Retain = None,
+    candidate: options.Candidate = None,
     trust: options.Trust = None,
     preset: options.Preset = "default",
     epochs: options.Epochs = None,
@@ -50,36 +66,44 @@ def update(
     from perdure.methods import method_named
     from perdure.models import check
     from perdure.release import Release
-    from perdure.update import Machine, recipe_for, update
+    from perdure.update import Machine, check_old_data, recipe_for, update
 
-    chosen = method_named(method, **method_settings(batch_norm=batch_norm, granularity=granularity))
+    own = method_settings(method_setting, batch_norm=batch_norm, granularity=granularity, recipe=recipe_name)
+    chosen = method_named(method, **own)
+    trained = trained_at(out, retain, candidate)
+    check_old_data(chosen, bool(joint_with), allow_patient_data)
+    if replay_cases is not None and chosen.data != "replay":
+        raise ConfigurationError(f"--replay-cases: only for the method replay; this is {chosen.name}.")
     parent = Release.open(release, trust or ())
     if has_no_effect := check(parent.model, chosen.batch_norm):
         note(has_no_effect)
     recipe = recipe_for(parent.contract, "update", chosen.batch_norm, preset).model_copy(update=settings)
     names, splits = [domain, *(joint_with or ())], splits_for(recipe)
-    was_there = out.exists()
+    was_there = trained.exists()
     with progress_bar() as bar:
         dataset = checked_dataset(data, names, parent.contract, splits, cache, counting(bar, "checking data"))
         domains = [dataset.domain(name, parent.contract, required=splits, cache=cache) for name in names]
-        for one in domains:
+        together = old_data(domains, chosen, replay_cases, seed)
+        for one in domains if together is None else together.domains:
             one.prepare(counting(bar, f"preparing images of {one.name}"))
-        from perdure.data import join
         from perdure.evidence.release_text import identity_panel, identity_record
 
-        candidate = update(
+        made = update(
             parent,
             domains[0],
             method=chosen,
             recipe=recipe,
-            joint_with=join(domains, domain) if joint_with else None,
+            joint_with=together,
+            allow_patient_data=allow_patient_data,
             machine=Machine(device, devices, precision),
-            out=out,
+            out=trained,
             progress=bar,
         )
+        if retain is not None:
+            made, was_there = interpolated(parent, made, retain, domains[0], out), False
     show(
-        identity_record(candidate.identity),
+        identity_record(made.identity),
         as_json,
-        identity_panel(candidate.identity, out.name),
+        identity_panel(made.identity, out.name),
         f"{out} was finished before; nothing was done." if was_there else f"Release written to {out}",
     )

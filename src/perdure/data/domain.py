@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import random
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 from perdure.data.cache import Cache
@@ -86,6 +87,32 @@ class FolderDomain(SampledDomain):
             if progress is not None:
                 progress(done, len(self.rows))
 
+    def limited(self, cases: int, seed: int) -> FolderDomain:
+        """A few of its train cases and nothing else, as replay may keep them: whole subjects, drawn by seed.
+
+        Args:
+            cases: at most so many. A drawn subject with more cases than are left is passed over.
+            seed: of the draw.
+
+        Raises:
+            DataError: there is no train case, or no subject with so few.
+        """
+        if cases < 1:
+            raise ValueError(f"`cases` must be at least 1; got {cases}.")
+        train = [name for name, row in self.rows.items() if row.split == "train"]
+        sizes = Counter(self.rows[name].subject for name in train)
+        chosen: set[str] = set()
+        for subject in random.Random(seed).sample(sorted(sizes), len(sizes)):
+            if sizes[subject] <= cases:
+                chosen.add(subject)
+                cases -= sizes[subject]
+        kept = [name for name in train if self.rows[name].subject in chosen]
+        if not kept:
+            least = f"; its subjects have at least {min(sizes.values())}" if sizes else ""
+            raise DataError(f"Domain {self.name!r} has no subject with {cases} or fewer train cases{least}.")
+        rows, files = {name: self.rows[name] for name in kept}, {name: self.files[name] for name in kept}
+        return replace(self, rows=rows, files=files)
+
     def case(self, name: str) -> PreparedCase:
         """The case with this id.
 
@@ -158,8 +185,9 @@ class JointDomain(SampledDomain):
     domains: tuple[FolderDomain, ...]
 
     def samples(self, split: Split) -> Samples:
-        """Those of each domain, one after the other."""
-        return Concatenated([domain.samples(split) for domain in self.domains])
+        """Those of each domain, one after the other; a domain without such cases adds none, unless none has any."""
+        holding = [domain for domain in self.domains if any(row.split == split for row in domain.rows.values())]
+        return Concatenated([domain.samples(split) for domain in holding or self.domains])
 
     @cached_property
     def counts(self) -> Counts:

@@ -8,7 +8,7 @@ from perdure.evaluation.matrix import Loss, SubjectScores, TrainTestMatrix, trai
 from perdure.evaluation.prediction import Predictor
 from perdure.evaluation.prediction_files import Predicted, predict_files
 from perdure.evaluation.rows import METRICS, SCHEMA, classification_rows, domain_rows, segmentation_rows
-from perdure.evaluation.scores import Header, ScoredRelease, Scores, union
+from perdure.evaluation.scores import Header, ScoredRelease, Scores, mean_scores, union
 from perdure.evaluation.summary import LITERATURE, MEASURES, Definition, Measure, Summary, summary
 
 __all__ = [
@@ -37,6 +37,7 @@ __all__ = [
     "evaluate",
     "kappa",
     "linear_kappa",
+    "mean_scores",
     "predict_files",
     "segmentation_rows",
     "summary",

@@ -52,8 +52,8 @@ def evaluate(
     total, done = len(releases) * cases, 0
     tables: list[pl.DataFrame] = []
     for release in releases:
-        predictor = Predictor(release, device)
         for domain in domains:
+            predictor = Predictor(release, device, domain.name)
             for table in _tables(release.id, predictor, domain, split):
                 tables.append(table)
                 if table["case"][0] is not None:

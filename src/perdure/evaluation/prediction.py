@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from copy import deepcopy
 from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
@@ -13,7 +14,7 @@ from perdure.data import ImageGrid
 from perdure.data.geometry import centred, window
 from perdure.data.intensity import padding
 from perdure.errors import EvaluationError
-from perdure.models import evaluation_mode
+from perdure.models import evaluation_mode, load_batch_norm_state
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -40,11 +41,17 @@ class Predictor:
     Args:
         release: whose model is used, in evaluation mode.
         device: where it runs.
+        domain: where the images are from; only a release that keeps one batch norm a domain looks at it. Without it, or
+            for a domain that the release does not know, the newest domain's is used.
     """
 
-    def __init__(self, release: Release, device: str = "cpu") -> None:
+    def __init__(self, release: Release, device: str = "cpu", domain: str | None = None) -> None:
         self.contract: Contract = release.contract
-        self.model: nn.Module = release.model.to(device)
+        model: nn.Module = release.model
+        if domain is not None and domain in release.memory.norms:
+            model = deepcopy(model)
+            load_batch_norm_state(model, release.memory.norms[domain])
+        self.model = model.to(device)
         self.device = device
         values = [structure.values[0] for structure in self.contract.structures]
         self.largest_value = max(values)

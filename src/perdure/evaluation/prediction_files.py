@@ -41,6 +41,7 @@ def predict_files(
     out: Path,
     *,
     device: str = "cpu",
+    domain: str | None = None,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Predicted:
     """Predicts a file or every image of a folder, below it too, and writes each result under the same relative name.
@@ -54,6 +55,7 @@ def predict_files(
         source: an image, or a folder. Hidden files, and those in `out`, are no images.
         out: the folder for the results: new, empty, or with results of the same release.
         device: where the network runs.
+        domain: where the images are from; only a release that keeps one batch norm a domain looks at it.
         progress: told how many of how many files are done.
 
     Raises:
@@ -64,7 +66,7 @@ def predict_files(
     root = source if source.is_dir() else source.parent
     owner = json.dumps({"release": release.id, "name": release.name}, indent=2) + "\n"
     replace_file(out / RECORD, owner.encode())
-    predictor = Predictor(release, device)
+    predictor = Predictor(release, device, domain)
     write = _segmented if release.contract.task == "segmentation" else _Classified(out / TABLE, release)
     result = Predicted()
     for done, file in enumerate(files, 1):

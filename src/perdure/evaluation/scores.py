@@ -176,6 +176,19 @@ def parents_first(releases: Sequence[ScoredRelease]) -> tuple[ScoredRelease, ...
     return tuple(ordered)
 
 
+def mean_scores(scores: Scores, metric: str) -> dict[tuple[str, str], float | None]:
+    """A metric by release and domain: its mean over cases of a subject, subjects, then structures but background."""
+    rows = scores.table.filter(pl.col("metric") == metric)
+    if metric == "dice":
+        rows = rows.filter(pl.col("structure") != scores.header.structures[0])
+        for group in (["release", "domain", "structure", "subject"], ["release", "domain", "structure"]):
+            rows = rows.group_by(group, maintain_order=True).agg(pl.col("value").mean())
+        rows = rows.group_by("release", "domain", maintain_order=True).agg(pl.col("value").mean())
+    return {
+        (release, domain): value for release, domain, value in rows.select("release", "domain", "value").iter_rows()
+    }
+
+
 def _told(file: Path | str, field: str, found: str, allowed: str) -> str:
     return str(Problem(str(file), field, found, allowed))
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 def methods_record() -> dict[str, Any]:
     """Every method: what it does and where it is from; of another package's only that it is registered, and where."""
-    ours = {name: {"by": "perdure", **factory().record()} for name, factory in built_in().items()}
+    ours = {name: factory().record() for name, factory in built_in().items()}
     return {**ours, **{name: {"by": where} for name, where in registered().items() if name not in ours}}
 
 

@@ -9,6 +9,8 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
+from perdure.methods import said
+
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
@@ -39,12 +41,15 @@ def _facts(identity: Identity) -> list[tuple[str, str]]:
     if contract.is_volumetric and contract.spacing is not None:
         grid += f", {contract.orientation}, {' x '.join(f'{s:g}' for s in contract.spacing)} mm"
         grid += f", {contract.view} slices" if contract.view else ", whole volumes"
+    scaling = [f"intensity {contract.intensity.scaling}"]
+    for name, values in (("mean", contract.intensity.mean), ("std", contract.intensity.std)):
+        scaling += [] if values is None else [f"{name} {', '.join(f'{value:g}' for value in values)}"]
     facts = [
         ("id", identity.id[:16]),
         ("made", f"{identity.origin} {identity.created}"),
         ("network", f"{identity.network.factory}({arguments})"),
         ("task", f"{contract.task}, {len(names)} classes: {_shortened(names)}"),
-        ("input", f"{grid}, intensity {contract.intensity.scaling}"),
+        ("input", ", ".join([grid, *scaling])),
         ("method", _method(identity)),
         ("training", _training(identity)),
     ]
@@ -62,8 +67,8 @@ def _facts(identity: Identity) -> list[tuple[str, str]]:
 def _method(identity: Identity) -> str:
     method = identity.method
     if "regularizer" not in method:
-        return str(method["name"])
-    return f"{method['name']} (granularity {method['granularity']}, batch norm {method['batch_norm']})"
+        return said(method)
+    return f"{said(method)} (granularity {method['granularity']}, batch norm {method['batch_norm']})"
 
 
 def _training(identity: Identity) -> str:

@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-import polars as pl
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 from rich.text import Text
 
 from perdure.errors import EvaluationError
-from perdure.evaluation import Scores, TrainTestMatrix, summary, train_test_matrix
+from perdure.evaluation import Scores, TrainTestMatrix, mean_scores, summary, train_test_matrix
 from perdure.evidence.text import (
     forgotten_sentences,
     matrix_table,
@@ -29,29 +28,29 @@ METRICS = {"segmentation": ("dice",), "classification": ("kappa", "accuracy", "a
 
 
 def scores_renderables(scores: Scores) -> list[RenderableType]:
-    """What each release scores on each domain; of a whole lineage also the matrix and what was forgotten."""
-    means: list[RenderableType] = [_means(scores, metric) for metric in METRICS[scores.header.task]]
-    matrix, why_not = _matrix(scores)
-    if matrix is None:
-        return [*means, Text(f"No train-test matrix: {why_not}")]
-    story = story_renderables({matrix.releases[-1].name: matrix})
-    return [*means, *story] if scores.header.task == "classification" else story
+    """What each release scores on each domain; of each whole lineage also the matrix and what was forgotten."""
+    matrices, reasons = _matrices(scores)
+    shown: list[RenderableType] = []
+    if not matrices or reasons or scores.header.task == "classification":
+        shown += [_means(scores, metric) for metric in METRICS[scores.header.task]]
+    shown += [Text(f"No train-test matrix of {name}: {why}") for name, why in reasons.items()]
+    return [*shown, *story_renderables(matrices)] if matrices else shown
 
 
 def scores_record(scores: Scores) -> dict[str, Any]:
-    """The same as plain JSON values; where there is no matrix, `matrix` is null and `no_matrix` says why."""
+    """The same as plain JSON values; `no_matrix` says of which line of releases there is none, and why."""
     names = {release.id: release.name for release in scores.header.releases}
     rows = [
         {"release": release, "name": names[release], "domain": domain, "metric": metric, "value": value}
         for metric in METRICS[scores.header.task]
-        for (release, domain), value in _mean_values(scores, metric).items()
+        for (release, domain), value in mean_scores(scores, metric).items()
     ]
-    matrix, why_not = _matrix(scores)
+    matrices, reasons = _matrices(scores)
     return {
         "split": scores.header.split,
         "scores": rows,
-        "matrix": None if matrix is None else matrix_record(matrix),
-        "no_matrix": why_not,
+        "matrices": {name: matrix_record(matrix) for name, matrix in matrices.items()},
+        "no_matrix": reasons,
     }
 
 
@@ -75,27 +74,22 @@ def story_renderables(matrices: Mapping[str, TrainTestMatrix]) -> list[Renderabl
     return [*shown, measures_table(with_no_update(matrices))]
 
 
-def _matrix(scores: Scores) -> tuple[TrainTestMatrix | None, str | None]:
-    """The matrix of the first metric, or why there is none."""
-    if len(scores.header.releases) == 1:
-        return None, "one release was scored. Name every release since the first one to see what was forgotten."
-    try:
-        return train_test_matrix(scores, METRICS[scores.header.task][0]), None
-    except EvaluationError as error:
-        return None, str(error)
-
-
-def _mean_values(scores: Scores, metric: str) -> dict[tuple[str, str], float | None]:
-    """By release and domain: over each subject's cases, over subjects, then over structures without background."""
-    rows = scores.table.filter(pl.col("metric") == metric)
-    if metric == "dice":
-        rows = rows.filter(pl.col("structure") != scores.header.structures[0])
-        for group in (["release", "domain", "structure", "subject"], ["release", "domain", "structure"]):
-            rows = rows.group_by(group, maintain_order=True).agg(pl.col("value").mean())
-        rows = rows.group_by("release", "domain", maintain_order=True).agg(pl.col("value").mean())
-    return {
-        (release, domain): value for release, domain, value in rows.select("release", "domain", "value").iter_rows()
-    }
+def _matrices(scores: Scores) -> tuple[dict[str, TrainTestMatrix], dict[str, str]]:
+    """By the last release of each line its matrix of the first metric, or why it has none."""
+    releases = scores.header.releases
+    last = [release for release in releases if release.id not in {other.parent for other in releases}]
+    names = [release.name for release in last]
+    matrices, reasons = {}, {}
+    for release in last:
+        name = release.name if names.count(release.name) == 1 else f"{release.name} ({release.id[:8]})"
+        if release.parent is None:
+            reasons[name] = "it has no parent, so nothing was forgotten yet."
+            continue
+        try:
+            matrices[name] = train_test_matrix(scores, METRICS[scores.header.task][0], last=release.id)
+        except EvaluationError as error:
+            reasons[name] = str(error)
+    return matrices, reasons
 
 
 def _means(scores: Scores, metric: str) -> Table:
@@ -103,7 +97,7 @@ def _means(scores: Scores, metric: str) -> Table:
     table = Table("release", title=title, title_justify="left", box=SIMPLE_HEAD)
     for domain in scores.header.domains:
         table.add_column(Text(f"on {domain}"), justify="right", min_width=6)
-    found = _mean_values(scores, metric)
+    found = mean_scores(scores, metric)
     for release in scores.header.releases:
         cells = [number(found.get((release.id, domain))) for domain in scores.header.domains]
         table.add_row(Text(release.name), *cells)

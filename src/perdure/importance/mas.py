@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import torch
 
-from perdure.importance.base import Importance, SumOverProcesses, check_choice, one_process
+from perdure.errors import check_choice
+from perdure.importance.base import Importance, SumOverProcesses, one_process
 from perdure.importance.per_sample import mean_over_samples
 
 if TYPE_CHECKING:
@@ -41,15 +43,19 @@ class MAS(Importance):
 
     output: Output = "softmax"
 
+    name = "mas"
+
     def __post_init__(self) -> None:
+        super().__post_init__()
         check_choice("output", self.output, Output)
 
-    @property
-    def key(self) -> str:  # noqa: D102
-        return "mas" if self.output == "softmax" else f"mas-{self.output}"
-
     def estimate(  # noqa: D102
-        self, model: nn.Module, batches: Batches, *, sum_over_processes: SumOverProcesses = one_process
+        self,
+        model: nn.Module,
+        batches: Batches,
+        *,
+        sum_over_processes: SumOverProcesses = one_process,
+        watched: Mapping[str, Any] | None = None,
     ) -> ParamDict:
         return mean_over_samples(model, batches, self.squared_norm, torch.abs, sum_over_processes)
 

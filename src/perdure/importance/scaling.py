@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from perdure.importance.base import check_choice
+from perdure.errors import MethodError, check_choice
 from perdure.types import Granularity
 
 if TYPE_CHECKING:
@@ -22,11 +22,12 @@ Outliers: TypeAlias = Literal["clip", "keep"]
 Range: TypeAlias = Literal["unit", "raw"]
 Scope: TypeAlias = Literal["network", "layer"]
 
+QUARTILES = (0.25, 0.75)
 SMALLEST_LAYER = 4
 """A layer of fewer values has no quartiles of its own: it follows the whole network."""
 
 
-def clip_outliers(omega: Mapping[str, Tensor]) -> ParamDict:
+def clip_outliers(omega: Mapping[str, Tensor], quantiles: tuple[float, float] = QUARTILES) -> ParamDict:
     r"""Sets outliers to the boundary of the interquartile range criterion.
 
     .. math:: \Omega \leftarrow \min(\max(\Omega, Q_1 - 1.5\,\mathrm{IQR}, 0), Q_3 + 1.5\,\mathrm{IQR})
@@ -35,13 +36,29 @@ def clip_outliers(omega: Mapping[str, Tensor]) -> ParamDict:
 
     Args:
         omega: raw importance, at least 0; the quartiles are those of all its values together.
+        quantiles: what takes the place of the quartiles; the authors' code has (0.05, 0.95).
     """
     # numpy, because torch.quantile refuses more than 2**24 values and ResNet-50 has 25 million
     values = np.concatenate([value.detach().cpu().double().numpy().ravel() for value in omega.values()])
-    first, third = np.quantile(values, [0.25, 0.75])
+    first, third = np.quantile(values, quantiles)
     reach = 1.5 * (third - first)
     lower, upper = max(float(first - reach), 0.0), float(third + reach)
     return {name: value.clamp(lower, upper) for name, value in omega.items()}
+
+
+def logarithm(omega: Mapping[str, Tensor]) -> ParamDict:
+    """The natural logarithm of importance, as the authors' code takes it before it maps to [0, 1].
+
+    Decided here: 0 (a weight that no sample reaches) becomes the logarithm of the smallest importance above 0, and so
+    the least important; in the authors' code one such value turns every other into NaN.
+
+    Source: the code published with Özgün et al. 2020; their paper has no logarithm.
+
+    Args:
+        omega: importance, at least 0.
+    """
+    least = min((float(value[value > 0].min()) for value in omega.values() if (value > 0).any()), default=1.0)
+    return {name: value.clamp_min(least).log() for name, value in omega.items()}
 
 
 def unit_range(omega: Mapping[str, Tensor]) -> ParamDict:
@@ -138,19 +155,37 @@ class Scaling:
         range: `unit` maps to [0, 1]; `raw` leaves the scale (a Fisher information means something as it is).
         scope: whose quartiles and extremes: those of all parameters together (the paper is silent; our choice), or of
             each tensor. A tensor of fewer than 4 values, or of one constant, follows the network in either case.
+        quantiles: in place of the quartiles, see `clip_outliers`.
+        logarithmic: whether the logarithm is taken after clipping, see `logarithm`.
+        averaged_first: raw importance is averaged to this level before anything else; the default averages last.
     """
 
     outliers: Outliers = "clip"
     range: Range = "unit"
     scope: Scope = "network"
+    quantiles: tuple[float, float] = QUARTILES
+    logarithmic: bool = False
+    averaged_first: Granularity = "parameter"
 
     def __post_init__(self) -> None:
         check_choice("outliers", self.outliers, Outliers)
         check_choice("range", self.range, Range)
         check_choice("scope", self.scope, Scope)
+        check_choice("averaged_first", self.averaged_first, Granularity)
+        shares = [float(share) for share in self.quantiles]
+        if len(shares) != 2 or not 0 <= shares[0] < shares[1] <= 1:
+            raise MethodError(f"`quantiles` must be two rising shares in [0, 1]; got {self.quantiles}.")
+        # 1 and 1.0 are one setting, and have one key
+        object.__setattr__(self, "quantiles", (shares[0], shares[1]))
 
-    def __call__(self, omega: Mapping[str, Tensor]) -> ParamDict:
-        """The scaled importance of each parameter."""
+    def __call__(self, omega: Mapping[str, Tensor], axes: Mapping[str, tuple[int, int]] | None = None) -> ParamDict:
+        """The scaled importance of each parameter.
+
+        Args:
+            omega: raw importance.
+            axes: what `filter_axes` says of the model; needed where raw importance is averaged first.
+        """
+        omega = aggregate(omega, self.averaged_first, axes or {})
         scaled = self._together(omega)
         if self.scope == "layer":
             for name, value in omega.items():
@@ -160,5 +195,10 @@ class Scaling:
         return scaled
 
     def _together(self, omega: Mapping[str, Tensor]) -> ParamDict:
-        scaled = clip_outliers(omega) if self.outliers == "clip" else dict(omega)
+        scaled = clip_outliers(omega, self.quantiles) if self.outliers == "clip" else dict(omega)
+        scaled = logarithm(scaled) if self.logarithmic else scaled
         return unit_range(scaled) if self.range == "unit" else scaled
+
+
+AUTHORS = Scaling(quantiles=(0.05, 0.95), logarithmic=True)
+"""What the code published with Özgün et al. 2020 does, where the paper has quartiles and no logarithm."""

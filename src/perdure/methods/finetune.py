@@ -16,7 +16,6 @@ def finetune(batch_norm: Statistics = "target") -> Method:
         name="finetune",
         source="ozgun2020importance",
         summary="trains on the new domain, nothing is protected (lower bound)",
-        importance=None,
         regularizer=Unrestrained(),
         batch_norm=batch_norm,
     )

@@ -19,7 +19,6 @@ def joint(batch_norm: Statistics = "target") -> Method:
         name="joint",
         source="ozgun2020importance",
         summary="trains on all domains so far together (upper bound, needs the old data)",
-        importance=None,
         regularizer=Unrestrained(),
         batch_norm=batch_norm,
         data="cumulative",

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
 from typing import Any, Literal, TypeAlias
 
-from perdure.importance import Importance, Scaling
-from perdure.importance.base import check_choice
+from perdure.errors import MethodError, check_choice
+from perdure.importance import Importance
+from perdure.models import Trainable
 from perdure.regularization import Regularizer
 from perdure.types import Granularity, Statistics
 
-Data: TypeAlias = Literal["target", "cumulative"]
+Data: TypeAlias = Literal["target", "cumulative", "replay", "none"]
+Source: TypeAlias = Literal["paper", "authors"]
+
+OURS = "perdure"
+"""Who brought a method that Perdure ships."""
 
 
 @dataclass(frozen=True)
@@ -21,35 +27,64 @@ class Method:
         name: the published name, as on the command line.
         source: citation key of the publication, or who wrote it.
         summary: one line on what it does.
-        importance: how much each parameter matters; None where nothing is measured.
         regularizer: what importance does to a step.
-        scaling: how raw importance becomes weights.
-        granularity: whether weights are kept for each parameter, kernel or filter.
-        batch_norm: whose statistics batch norm uses in training and afterwards: `target` (those of the new domain) or
-            `original` (those that the release carries; they do not change by a bit).
-        data: `target` trains on the new domain alone, `cumulative` also on all earlier ones (an upper bound that
-            needs the old data).
+        importance: how much each parameter matters, and how that is scaled; None where nothing is measured.
+        granularity: whether weights are averaged for each parameter, kernel or filter.
+        batch_norm: what batch norm does in training and afterwards, see `perdure.types.Statistics`.
+        trainable: which parameters train.
+        data: `target` trains on the new domain alone; `cumulative` also on all earlier ones (an upper bound that needs
+            the old data); `replay` also on a few cases of earlier ones (which stores patient data); `none` trains on
+            nothing.
+        rate: the recipe's learning rate is multiplied by this; `matched` by the mean of 1 - importance.
+        weight_decay: replaces the recipe's; None leaves it.
+        needs_dropout: whether the network must have dropout.
+        recipe: `paper` follows the publication, `authors` the code published with it, where the two differ.
+        by: who brought it: `perdure`, the distribution and version that registers it, or the file that composes it.
     """
 
     name: str
     source: str
     summary: str
-    importance: Importance | None
     regularizer: Regularizer
-    scaling: Scaling = field(default_factory=Scaling)
+    importance: Importance | None = None
     granularity: Granularity = "parameter"
     batch_norm: Statistics = "target"
+    trainable: Trainable = "all"
     data: Data = "target"
+    rate: float | Literal["matched"] = 1.0
+    weight_decay: float | None = None
+    needs_dropout: bool = False
+    recipe: Source = "paper"
+    by: str = OURS
 
     def __post_init__(self) -> None:
         check_choice("granularity", self.granularity, Granularity)
         check_choice("batch_norm", self.batch_norm, Statistics)
+        check_choice("trainable", self.trainable, Trainable)
         check_choice("data", self.data, Data)
+        check_choice("recipe", self.recipe, Source)
+        if self.rate != "matched" and not (_is_number(self.rate) and self.rate > 0):
+            raise MethodError(f"`rate` must be above 0, or 'matched'; got {self.rate!r}.")
+        if self.weight_decay is not None and not (_is_number(self.weight_decay) and self.weight_decay >= 0):
+            raise MethodError(f"`weight_decay` must be at least 0; got {self.weight_decay!r}.")
+        if self.batch_norm == "frozen" and self.trainable == "batch-norm":
+            raise MethodError(f"Method {self.name!r} trains batch norm alone and freezes it: nothing is left to train.")
+        if (self.regularizer.needs_importance or self.rate == "matched") and self.importance is None:
+            raise MethodError(f"Method {self.name!r} needs an importance measure; give it one.")
 
     def record(self) -> dict[str, Any]:
         """The method as plain JSON values, for a release and the evidence."""
-        record = asdict(self)
-        for part in ("importance", "regularizer"):
-            value = getattr(self, part)
-            record[part] = None if value is None else {"class": type(value).__name__, **record[part]}
-        return record
+        plain = {field.name: getattr(self, field.name) for field in fields(self)}
+        importance = None if self.importance is None else self.importance.settings()
+        return {**plain, "importance": importance, "regularizer": self.regularizer.settings()}
+
+
+def said(record: Mapping[str, Any]) -> str:
+    """The name of a recorded method, and who brought it where that was not us."""
+    name, by = str(record.get("name", "")), record.get("by", OURS)
+    return name if by == OURS else f"{name} (by {by})"
+
+
+def _is_number(value: object) -> bool:
+    # a file or a command line may say anything
+    return isinstance(value, int | float) and not isinstance(value, bool)

@@ -8,11 +8,15 @@ from perdure.models.batch_norm import (
     evaluation_mode,
     load_statistics,
     statistics,
+    swapped_statistics,
     training_mode,
 )
 from perdure.models.factory import build, networks
-from perdure.models.head import Trainable, head, trainable_parameters
+from perdure.models.head import Trainable, has_dropout, head, trainable_parameters, training_only
+from perdure.models.interpolation import interpolated
+from perdure.models.per_domain import batch_norm_state, load_batch_norm_state
 from perdure.models.quicknat import QuickNAT
+from perdure.models.recalibration import recalibrate
 from perdure.models.resnet import resnet50
 from perdure.models.spec import NetworkSpec, describe
 from perdure.models.synchronized import synchronized_batch_norm
@@ -23,19 +27,26 @@ __all__ = [
     "NetworkSpec",
     "QuickNAT",
     "Trainable",
+    "batch_norm_state",
     "batch_norms",
     "build",
     "check",
     "describe",
     "evaluation_mode",
+    "has_dropout",
     "head",
+    "interpolated",
+    "load_batch_norm_state",
     "load_statistics",
     "load_weights",
     "networks",
     "read_weights",
+    "recalibrate",
     "resnet50",
     "statistics",
+    "swapped_statistics",
     "synchronized_batch_norm",
     "trainable_parameters",
     "training_mode",
+    "training_only",
 ]

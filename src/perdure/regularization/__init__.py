@@ -1,8 +1,25 @@
 """What does importance do to a step? One file a form."""
 
-from perdure.regularization.base import Regularizer
+from perdure.regularization.base import Past, Regularizer
+from perdure.regularization.distillation import Distillation
+from perdure.regularization.forms import FORMS, form_from
+from perdure.regularization.freezing import Freezing, updates_left
 from perdure.regularization.learning_rate import LearningRate
-from perdure.regularization.steps import scaled_steps
+from perdure.regularization.steps import masked_gradients, scaled_steps
+from perdure.regularization.surrogate_loss import SurrogateLoss
 from perdure.regularization.unrestrained import Unrestrained
 
-__all__ = ["LearningRate", "Regularizer", "Unrestrained", "scaled_steps"]
+__all__ = [
+    "FORMS",
+    "Distillation",
+    "Freezing",
+    "LearningRate",
+    "Past",
+    "Regularizer",
+    "SurrogateLoss",
+    "Unrestrained",
+    "form_from",
+    "masked_gradients",
+    "scaled_steps",
+    "updates_left",
+]

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 
@@ -13,35 +15,93 @@ if TYPE_CHECKING:
     from torch.optim import Optimizer
 
 
+@dataclass(frozen=True)
+class Past:
+    """What a regularizer may hold on to: parameter name to tensor, broadcastable to the parameter.
+
+    Args:
+        weights: the mean over domains of the scaled importance, at the method's granularity.
+        anchor: the parameters before the update.
+        latest: the raw importance of the newest domain, not clipped.
+        frozen: what earlier updates froze, True where a parameter may not move any more.
+        curvature: the sum over domains of the scaled importance, for quadratics around several anchors.
+        centre: where the sum of those quadratics is smallest, as a distance from the anchor; 0 where there is no entry.
+        offset: what the sum of those quadratics is there.
+        measured: how importance was measured and scaled, as plain JSON values.
+        teacher: the model before the update, in evaluation mode.
+        report: what a form has to say of the steps it changed; it writes here while it constrains.
+    """
+
+    weights: Mapping[str, Tensor] = field(default_factory=dict)
+    anchor: Mapping[str, Tensor] = field(default_factory=dict)
+    latest: Mapping[str, Tensor] = field(default_factory=dict)
+    frozen: Mapping[str, Tensor] = field(default_factory=dict)
+    curvature: Mapping[str, Tensor] = field(default_factory=dict)
+    centre: Mapping[str, Tensor] = field(default_factory=dict)
+    offset: float = 0.0
+    measured: Mapping[str, Any] = field(default_factory=dict)
+    teacher: nn.Module | None = None
+    report: dict[str, float] = field(default_factory=dict)
+
+
 class Regularizer:
     """A restraint on training: a term of the loss, a change of the optimizer's step, or both.
 
     The defaults restrain nothing; a form overrides what it needs.
     """
 
-    needs_importance: bool = True
+    name: ClassVar[str]
+    """What the form is called in settings."""
+    needs_importance: ClassVar[bool] = True
     """Whether it can do nothing without importance weights."""
+    needs_teacher: ClassVar[bool] = False
+    """Whether it needs the model before the update."""
 
-    def penalty(self, model: nn.Module, weights: Mapping[str, Tensor], anchor: Mapping[str, Tensor]) -> Tensor:
+    def settings(self) -> dict[str, Any]:
+        """The form as plain JSON values, from which `form_from` makes it again."""
+        plain: dict[str, Any] = json.loads(json.dumps({"form": self.name, **asdict(self)}))  # type: ignore[call-overload]
+        return plain
+
+    def penalty(
+        self, model: nn.Module, past: Past, inputs: Tensor | None = None, output: Tensor | None = None
+    ) -> Tensor:
         """The term that is added to the loss: a scalar of at least 0, and 0 where the model stands at the anchor.
 
         Args:
             model: the model in training.
-            weights: parameter name to importance, broadcastable to the parameter.
-            anchor: parameter name to the parameter before the update.
+            past: what it holds on to.
+            inputs: of this step, `(batch, channels, *spatial)`; only forms that look at outputs need it.
+            output: of this step.
         """
         return torch.zeros((), device=next(model.parameters()).device)
 
+    def value(self, model: nn.Module, past: Past) -> float:
+        """What the restraint costs where the model stands, for records; 0 for forms without a cost."""
+        return 0.0
+
+    def check(self, model: nn.Module, optimizer: Optimizer, past: Past) -> None:
+        """Passes if the form can be applied and training can be stable.
+
+        Args:
+            model: see `constrain`.
+            optimizer: see `constrain`.
+            past: what it holds on to.
+
+        Raises:
+            MethodError: if it cannot, with the numbers and what helps.
+        """
+
     @contextmanager
-    def constrain(
-        self, model: nn.Module, optimizer: Optimizer, weights: Mapping[str, Tensor], anchor: Mapping[str, Tensor]
-    ) -> Iterator[None]:
+    def constrain(self, model: nn.Module, optimizer: Optimizer, past: Past) -> Iterator[None]:
         """Changes what the optimizer's steps do, for as long as the context lasts.
 
         Args:
             model: the model in training, not wrapped.
             optimizer: the optimizer whose `step` moves the model, not wrapped.
-            weights: as in `penalty`.
-            anchor: as in `penalty`.
+            past: what it holds on to.
         """
         yield
+
+    def frozen(self, past: Past) -> Mapping[str, Tensor]:
+        """What may not move in this update or any later one, to be carried in the memory."""
+        return past.frozen

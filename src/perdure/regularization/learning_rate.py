@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from perdure.regularization.base import Regularizer
+from perdure.errors import MethodError
+from perdure.regularization.base import Past, Regularizer
 from perdure.regularization.steps import scaled_steps
 
 if TYPE_CHECKING:
-    from torch import Tensor, nn
+    from torch import nn
     from torch.optim import Optimizer
 
 
@@ -28,11 +29,28 @@ class LearningRate(Regularizer):
     Open in the paper, decided here: the factor scales the whole step that the optimizer takes, momentum and weight
     decay included, not the gradient. Under SGD with constant importance the two are the same; under Adam a scaled
     gradient is normalised away and protects nothing. Importance outside [0, 1] is clamped.
+
+    Args:
+        power: of (1 - Ω); the authors' code has 2 as an option.
+        multiplier: of the whole, an option of the authors' code.
+        floor: the least rate of any parameter; 1e-7 in the authors' code, so that Ω = 1 moves a little there.
     """
 
+    name = "learning-rate"
+
+    power: float = 1.0
+    multiplier: float = 1.0
+    floor: float = 0.0
+
+    def __post_init__(self) -> None:
+        for name in ("power", "multiplier"):
+            if not getattr(self, name) > 0:
+                raise MethodError(f"`{name}` must be above 0; got {getattr(self, name)}.")
+        if not self.floor >= 0:
+            raise MethodError(f"`floor` must be at least 0; got {self.floor}.")
+
     @contextmanager
-    def constrain(  # noqa: D102
-        self, model: nn.Module, optimizer: Optimizer, weights: Mapping[str, Tensor], anchor: Mapping[str, Tensor]
-    ) -> Iterator[None]:
-        with scaled_steps(model, optimizer, {name: 1 - omega.clamp(0, 1) for name, omega in weights.items()}):
+    def constrain(self, model: nn.Module, optimizer: Optimizer, past: Past) -> Iterator[None]:  # noqa: D102
+        share = {name: self.multiplier * (1 - omega.clamp(0, 1)) ** self.power for name, omega in past.weights.items()}
+        with scaled_steps(model, optimizer, share, floor=self.floor):
             yield

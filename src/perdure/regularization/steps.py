@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -9,14 +10,19 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from perdure.errors import MethodError
+from perdure.regularization.quadratic import Quadratic, cost, multiplier
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
     from torch.optim import Optimizer
 
+    from perdure.types import ParamDict
+
 
 @contextmanager
-def scaled_steps(model: nn.Module, optimizer: Optimizer, scale: Mapping[str, Tensor]) -> Iterator[None]:
+def scaled_steps(
+    model: nn.Module, optimizer: Optimizer, scale: Mapping[str, Tensor], floor: float = 0.0
+) -> Iterator[None]:
     r"""Lets each parameter take only a share of the step that the optimizer computes.
 
     .. math:: \theta \leftarrow \theta_\mathrm{before} + s\,(\theta_\mathrm{after} - \theta_\mathrm{before})
@@ -26,6 +32,7 @@ def scaled_steps(model: nn.Module, optimizer: Optimizer, scale: Mapping[str, Ten
         optimizer: any torch optimizer; its step may hold momentum, adaptive rates and decay.
         scale: parameter name to s in [0, 1], broadcastable to the parameter. Parameters without an entry take the
             whole step.
+        floor: the least learning rate of any parameter that has an entry.
 
     Raises:
         MethodError: if an entry does not fit a parameter of the model.
@@ -39,7 +46,10 @@ def scaled_steps(model: nn.Module, optimizer: Optimizer, scale: Mapping[str, Ten
 
     @torch.no_grad()
     def rescale(*_: Any) -> None:
+        rates = {id(p): group["lr"] for group in optimizer.param_groups for p in group["params"]} if floor else {}
         for (parameter, share), old in zip(shares, before, strict=True):
+            if rate := rates.get(id(parameter)):
+                share = share.clamp_min(min(floor / rate, 1.0))
             # at both ends bit for bit: lerp turns -0 into 0, and 0 times an infinite step into NaN
             end = torch.where(share == 0, old, parameter)
             parameter.copy_(torch.where((share == 0) | (share == 1), end, torch.lerp(old, parameter, share)))
@@ -51,6 +61,166 @@ def scaled_steps(model: nn.Module, optimizer: Optimizer, scale: Mapping[str, Ten
     finally:
         for handle in handles:
             handle.remove()
+
+
+@contextmanager
+def masked_gradients(model: nn.Module, optimizer: Optimizer, scale: Mapping[str, Tensor]) -> Iterator[None]:
+    """Multiplies gradients by s before each step; momentum, adaptive rates and decay act on what is left.
+
+    Args:
+        model: see `scaled_steps`.
+        optimizer: see `scaled_steps`.
+        scale: see `scaled_steps`.
+
+    Raises:
+        MethodError: if an entry does not fit a parameter of the model.
+    """
+    shares = _shares(model, scale)
+
+    def mask(*_: Any) -> None:
+        for parameter, share in shares:
+            if parameter.grad is not None:
+                parameter.grad.mul_(share)
+
+    handle = optimizer.register_step_pre_hook(mask)
+    try:
+        yield
+    finally:
+        handle.remove()
+
+
+@contextmanager
+def pulled_steps(model: nn.Module, optimizer: Optimizer, quadratic: Quadratic) -> Iterator[None]:
+    r"""Applies a quadratic penalty after each step, by its implicit (backward Euler, proximal) solution.
+
+    .. math:: \theta \leftarrow \frac{\theta + a\,c}{1 + a}, \qquad a = H r
+
+    r is the parameter's `rate_of`. A bend of 0 leaves the step as it is, bit for bit; no bend, however large, diverges.
+
+    Args:
+        model: its parameters are found by name.
+        optimizer: any torch optimizer.
+        quadratic: ½ Σ H (θ - c)² is the penalty.
+    """
+    parameters = dict(model.named_parameters())
+    names = {id(parameters[name]): name for name in quadratic.bend}
+
+    @torch.no_grad()
+    def pull(*_: Any) -> None:
+        for group in optimizer.param_groups:
+            for parameter in group["params"]:
+                name = names.get(id(parameter))
+                if name is None or not parameter.requires_grad:
+                    continue
+                # a / (1 + a), written so that an `a` of 0 and of infinity give 0 and 1
+                share = 1 / (1 + 1 / (rate_of(optimizer, group, parameter) * quadratic.bend[name]))
+                place = quadratic.place(name, parameter.dtype)
+                pulled = torch.lerp(parameter, place, share.to(parameter))
+                # at both ends bit for bit: lerp turns -0 into 0, and infinity into NaN
+                end = torch.where(share == 0, parameter, place)
+                parameter.copy_(torch.where((share == 0) | (share == 1), end, pulled))
+
+    handle = optimizer.register_step_post_hook(pull)
+    try:
+        yield
+    finally:
+        handle.remove()
+
+
+@contextmanager
+def bounded_steps(
+    model: nn.Module, optimizer: Optimizer, quadratic: Quadratic, budget: float, report: dict[str, float]
+) -> Iterator[None]:
+    """Brings the model back, after each step that went too far, to the nearest point where a quadratic costs a budget.
+
+    Only trainable parameters are moved; what the others cost counts too. A step that stays within the budget is left
+    as it is, bit for bit.
+
+    Args:
+        model: its parameters are found by name.
+        optimizer: any torch optimizer.
+        quadratic: V; its bend at a parameter of 0 leaves it free.
+        budget: the most that V may be.
+        report: gets `steps`, `shortened_steps`, and of the last one shortened `multiplier` (μ) and `strength` (the λ
+            with which a penalty λV would have done the same: μ over the learning rate).
+    """
+    report.update(steps=0, shortened_steps=0, multiplier=0.0, strength=0.0)
+
+    @torch.no_grad()
+    def bound(*_: Any) -> None:
+        report["steps"] += 1
+        free, held = split_by_training(model, quadratic.distances(model, torch.float64))
+        left = budget - cost(held, quadratic.bend)
+        # one that is not finite is left to whoever watches the loss
+        if not left < cost(free, quadratic.bend) < math.inf:
+            return
+        mu = _bring_back(model, quadratic, free, left)
+        rate = _plain_rate(optimizer.param_groups[0])
+        report["shortened_steps"] += 1
+        report.update(multiplier=mu, strength=mu / rate if rate else math.inf)
+
+    handle = optimizer.register_step_post_hook(bound)
+    try:
+        yield
+    finally:
+        handle.remove()
+
+
+def split_by_training(model: nn.Module, tensors: ParamDict) -> tuple[ParamDict, ParamDict]:
+    """Those of parameters that train, and those of parameters that do not."""
+    trainable = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
+    return (
+        {name: tensor for name, tensor in tensors.items() if name in trainable},
+        {name: tensor for name, tensor in tensors.items() if name not in trainable},
+    )
+
+
+def rate_of(optimizer: Optimizer, group: Mapping[str, Any], parameter: Tensor) -> float | Tensor:
+    r"""How far an optimizer moves a parameter, all in all, for a gradient of 1 at one step.
+
+    SGD: :math:`lr\,(1 - \text{dampening}) / (1 - \text{momentum})`. Adam and its kin:
+    :math:`lr / (\sqrt{\hat v} + \epsilon)` with the second moment of the step just taken, one value an element. Others:
+    as SGD, with what they have of it.
+
+    Args:
+        optimizer: after its step.
+        group: the one of its groups that holds the parameter.
+        parameter: the parameter.
+    """
+    state = optimizer.state.get(parameter, {})
+    if "betas" in group and "exp_avg_sq" in state:
+        second = state.get("max_exp_avg_sq", state["exp_avg_sq"])
+        unbiased = second / (1 - group["betas"][1] ** float(state["step"]))
+        return torch.as_tensor(group["lr"] / (unbiased.sqrt() + group["eps"]))
+    return _plain_rate(group)
+
+
+def _plain_rate(group: Mapping[str, Any]) -> float:
+    dampening, momentum = float(group.get("dampening", 0.0)), float(group.get("momentum", 0.0))
+    return float(group["lr"]) * (1 - dampening) / (1 - momentum)
+
+
+def _bring_back(model: nn.Module, quadratic: Quadratic, distances: ParamDict, budget: float) -> float:
+    """Shrinks the distances of the parameters that train until they cost the budget; returns μ."""
+    # rounding may lead out of the budget again by a little
+    for slack in (1e-6, 1e-3):
+        mu = multiplier(distances, quadratic.bend, budget * (1 - slack))
+        _shrink(model, quadratic, distances, mu)
+        now, _ = split_by_training(model, quadratic.distances(model, torch.float64))
+        if cost(now, quadratic.bend) <= budget:
+            return mu
+    _shrink(model, quadratic, distances, math.inf)
+    return math.inf
+
+
+def _shrink(model: nn.Module, quadratic: Quadratic, distances: ParamDict, mu: float) -> None:
+    """Puts each parameter at d / (1 + μ H) from the centre."""
+    parameters = dict(model.named_parameters())
+    for name, distance in distances.items():
+        H = quadratic.bend[name].double()
+        kept = torch.where(H > 0, 1 / (1 + mu * H), 1.0)
+        moved = (quadratic.place(name, torch.float64) + distance * kept).to(parameters[name])
+        parameters[name].copy_(torch.where(kept == 1, parameters[name], moved))
 
 
 def _shares(model: nn.Module, scale: Mapping[str, Tensor]) -> list[tuple[nn.Parameter, Tensor]]:

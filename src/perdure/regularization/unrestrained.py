@@ -11,4 +11,6 @@ from perdure.regularization.base import Regularizer
 class Unrestrained(Regularizer):
     """Plain training: no penalty, no change of any step."""
 
+    name = "unrestrained"
+
     needs_importance = False

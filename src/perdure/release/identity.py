@@ -44,6 +44,8 @@ class Measure(Value):
     """One measure of importance in the memory, see `perdure.release.Accumulated`."""
 
     domains: int = Field(ge=1)
+    samples: int = Field(ge=0)
+    offset: float = 0.0
     settings: dict[str, Any]
 
 

@@ -65,8 +65,10 @@ class Release:
 
         Raises:
             FileExistsError: if there is something at `path`; a release is never overwritten.
+            ReleaseError: if the memory holds a tensor that is not one of the network's, as an image would be.
         """
         path = Path(path)
+        _check_memory(self.memory, self.model, path / MEMORY)
         with Folder.being_written(path) as folder:
             save_file(_plain(self.model.state_dict()), folder / WEIGHTS)
             save_file(_plain(_flat(self.memory)), folder / MEMORY)
@@ -165,15 +167,22 @@ def _tensors(path: Path) -> dict[str, Tensor]:
 def _flat(memory: Memory) -> dict[str, Tensor]:
     """The tensors of a memory by `<kind>/<name>`; the anchor is left out, because it is the release's own weights."""
     flat = {f"statistics/{name}": tensor for name, tensor in memory.statistics.items()}
+    flat |= {f"frozen/{name}": mask for name, mask in memory.frozen.items()}
+    for domain, norm in memory.norms.items():
+        flat |= {f"norm/{domain}/{name}": tensor for name, tensor in norm.items()}
     for key, measure in memory.measures.items():
         flat |= {f"importance/{key}/{name}": tensor for name, tensor in measure.weights.items()}
         flat |= {f"latest/{key}/{name}": tensor for name, tensor in measure.latest.items()}
+        flat |= {f"centre/{key}/{name}": tensor for name, tensor in measure.centre.items()}
     return flat
 
 
 def measures_of(memory: Memory) -> dict[str, Measure]:
     """What a memory's measures are, without their tensors."""
-    return {k: Measure(domains=m.domains, settings=dict(m.settings)) for k, m in memory.measures.items()}
+    return {
+        key: Measure(domains=one.domains, samples=one.samples, offset=one.offset, settings=dict(one.settings))
+        for key, one in memory.measures.items()
+    }
 
 
 def _memory(flat: dict[str, Tensor], model: nn.Module, identity: Identity, path: Path) -> Memory:
@@ -181,21 +190,42 @@ def _memory(flat: dict[str, Tensor], model: nn.Module, identity: Identity, path:
         return {name.removeprefix(prefix): flat.pop(name) for name in list(flat) if name.startswith(prefix)}
 
     measures = {
-        key: Accumulated(under(f"importance/{key}/"), under(f"latest/{key}/"), measure.domains, measure.settings)
-        for key, measure in identity.measures.items()
+        key: Accumulated(
+            weights=under(f"importance/{key}/"),
+            latest=under(f"latest/{key}/"),
+            domains=one.domains,
+            settings=one.settings,
+            samples=one.samples,
+            centre=under(f"centre/{key}/"),
+            offset=one.offset,
+        )
+        for key, one in identity.measures.items()
     }
-    statistics = under("statistics/")
+    statistics, frozen = under("statistics/"), under("frozen/")
+    norms = {seen.domain: under(f"norm/{seen.domain}/") for seen in identity.domains}
     if flat:
         raise ReleaseError(f"{path}: holds tensors that a memory cannot have: {sorted(flat)[:5]}.")
     anchor = {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
-    for kept in [kept for measure in measures.values() for kept in (measure.weights, measure.latest)]:
-        _check_shapes(kept, anchor, path)
-    _check_shapes(statistics, dict(model.named_buffers()), path)
-    return Memory(anchor, measures, statistics, axes=filter_axes(model))
+    memory = Memory(
+        anchor, measures, statistics, frozen, {d: norm for d, norm in norms.items() if norm}, axes=filter_axes(model)
+    )
+    _check_memory(memory, model, path)
+    return memory
+
+
+def _check_memory(memory: Memory, model: nn.Module, path: Path) -> None:
+    """Passes if every tensor is one number a value of the network, or an average over some of its axes."""
+    for measure in memory.measures.values():
+        _check_shapes(measure.weights, dict(model.named_parameters()), path)
+        _check_shapes(measure.latest, dict(model.named_parameters()), path)
+        _check_shapes(measure.centre, dict(model.named_parameters()), path)
+    _check_shapes(memory.frozen, dict(model.named_parameters()), path)
+    for norm in memory.norms.values():
+        _check_shapes(norm, model.state_dict(), path)
+    _check_shapes(memory.statistics, dict(model.named_buffers()), path)
 
 
 def _check_shapes(kept: Mapping[str, Tensor], own: Mapping[str, Tensor], path: Path) -> None:
-    """Passes if every tensor is one number a value of the network, or an average over some of its axes."""
     for name, tensor in kept.items():
         if name not in own:
             raise ReleaseError(f"{path}: {name}: the network has no such name, and a memory holds nothing else.")

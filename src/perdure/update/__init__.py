@@ -8,11 +8,12 @@ from types import ModuleType
 from typing import Any
 
 from perdure.update.consolidation import consolidate
+from perdure.update.interpolation import interpolated_release
 from perdure.update.job import Machine
 from perdure.update.losses import ClassificationLoss, SegmentationLoss
 from perdure.update.recipe import Recipe, paper_a, paper_b, recipe_for
 from perdure.update.retention import Retained, retain
-from perdure.update.train import adopt, train, update
+from perdure.update.train import adopt, check_old_data, train, update
 
 __all__ = [
     "ClassificationLoss",
@@ -21,7 +22,9 @@ __all__ = [
     "Retained",
     "SegmentationLoss",
     "adopt",
+    "check_old_data",
     "consolidate",
+    "interpolated_release",
     "paper_a",
     "paper_b",
     "recipe_for",

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-import json
-from dataclasses import asdict
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
-from perdure.importance import MAS, Importance, Scaling, aggregate, filter_axes
+import torch
+from torch import Tensor
+
+from perdure.errors import MethodError
+from perdure.importance import MAS, Importance, aggregate, filter_axes
 from perdure.models.batch_norm import statistics
 from perdure.release import Memory
 from perdure.release.memory import accumulated
@@ -18,24 +21,14 @@ if TYPE_CHECKING:
     from perdure.types import Batches, Granularity
 
 
-def settings_of(importance: Importance, scaling: Scaling) -> dict[str, Any]:
-    """A measure and its scaling as plain JSON values."""
-    measure: dict[str, Any] = asdict(importance)  # type: ignore[call-overload]  # measures are dataclasses
-    # as a release gives them back: a tuple becomes a list
-    settings: dict[str, Any] = json.loads(
-        json.dumps({"measure": type(importance).__name__, **measure, "scaling": asdict(scaling)})
-    )
-    return settings
-
-
 def consolidate(
     model: nn.Module,
     batches: Batches,
     importance: Importance | None = None,
     granularity: Granularity = "parameter",
     *,
-    scaling: Scaling | None = None,
     previous: Memory | None = None,
+    watched: Mapping[str, Any] | None = None,
 ) -> Memory:
     """Measures what matters to what a model has just learnt, while that domain's data are still there.
 
@@ -43,10 +36,10 @@ def consolidate(
         model: any torch model, after training on the domain.
         batches: iterable of (input, target) or of inputs: the domain's training samples, without augmentation. It is
             read once.
-        importance: the measure; MAS if left out.
+        importance: the measure with its scaling; MAS, clipped and scaled to [0, 1], if left out.
         granularity: whether weights are kept for each parameter, kernel or filter.
-        scaling: how raw importance becomes weights; left out, as in `previous`, or clipped and scaled to [0, 1].
-        previous: the memory of the domains before; this one's importance is averaged into it.
+        previous: the memory of the domains before; this one's importance joins it.
+        watched: what a measure gathered while the model trained, see `Importance.watching`.
 
     Returns:
         The memory: the model's parameters as anchor, its importance, and the batch-norm statistics of the original
@@ -61,17 +54,37 @@ def consolidate(
     """
     importance = MAS() if importance is None else importance
     past = None if previous is None else previous.measures.get(importance.key)
-    if scaling is None:
-        scaling = Scaling() if past is None else Scaling(**past.settings["scaling"])
     axes = filter_axes(model)
-    raw = importance.estimate(model, batches, sum_over_processes=sum_over_processes)
-    scaled = aggregate(scaling(raw), granularity, axes)
-    measure = accumulated(past, raw, scaled, settings_of(importance, scaling))
-    others = {} if previous is None else dict(previous.measures)
+    counted = _Counted(batches)
+    raw = importance.estimate(model, counted, sum_over_processes=sum_over_processes, watched=watched)
+    scaled = aggregate(importance.scaling(raw, axes), granularity, axes)
+    anchor = {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
+    before = {} if previous is None else previous.anchor
+    samples = int(sum_over_processes(torch.tensor(float(counted.samples), device=next(model.parameters()).device)))
+    measure = accumulated(past, raw, scaled, importance.settings(), samples, before, anchor)
+    others = {} if previous is None else {key: one.moved(before, anchor) for key, one in previous.measures.items()}
     return Memory(
-        anchor={name: parameter.detach().clone() for name, parameter in model.named_parameters()},
+        anchor=anchor,
         measures={**others, importance.key: measure},
         statistics=statistics(model) if previous is None else previous.statistics,
+        frozen={} if previous is None else previous.frozen,
         granularity=granularity,
         axes=axes,
     )
+
+
+class _Counted:
+    """The same batches, counting their samples as they are read."""
+
+    def __init__(self, batches: Batches) -> None:
+        self.batches = batches
+        self.samples = 0
+
+    def __iter__(self) -> Iterator[Any]:
+        if isinstance(self.batches, Tensor):
+            raise MethodError(
+                f"`batches` must be an iterable of batches; got one tensor, {tuple(self.batches.shape)}: use [x]."
+            )
+        for batch in self.batches:
+            self.samples += len(batch[0] if isinstance(batch, tuple | list) else batch)
+            yield batch

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Callable, Mapping
 from copy import deepcopy
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,17 +14,18 @@ import torch
 from perdure.errors import UpdateError
 from perdure.importance import Importance
 from perdure.methods import Method
-from perdure.models import NetworkSpec
+from perdure.models import NetworkSpec, batch_norm_state
+from perdure.models.batch_norm import check
 from perdure.release import Memory, Release
 from perdure.update.launch import launch
 from perdure.update.loop import Progress, Training
 from perdure.update.provenance import digest_of, digest_of_hashes, identity_of, measured
 from perdure.update.recipe import Recipe
-from perdure.update.run_folder import RunFolder
+from perdure.update.run_folder import RunFolder, State
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
-    from torch import nn
+    from torch import Tensor, nn
 
     from perdure.types import Domain
 
@@ -133,37 +135,60 @@ class _Worker:
 
 
 def _work(fabric: Fabric, job: Job, folder: RunFolder) -> Release:
-    memory = Memory({}, {}) if job.parent is None else _in_use(job)
-    training = Training(
-        fabric, job.model, job.joint_with or job.domain, job.recipe, job.method, memory, folder, job.progress
-    )
-    history = training.run()
+    parent, method = job.parent, job.method
+    before = Memory({}, {}) if parent is None else parent.memory
+    state = State({}, {}, watched={measure.key: {} for measure in job.measures})
+    if method.data != "none":
+        teacher = deepcopy(parent.model) if parent is not None and method.regularizer.needs_teacher else None
+        domain = job.joint_with or job.domain
+        state = Training(
+            fabric, job.model, domain, job.recipe, method, before, folder, job.measures, teacher, job.progress
+        ).run()
     if fabric.is_global_zero:
         job.progress("measuring importance", 0, 1, None)
-    parent = None if job.parent is None else job.parent.memory
-    new = measured(job.model, job.domain, job.recipe, job.measures, parent, fabric)
-    facts = {"epochs": [vars(epoch) for epoch in history], **_restraint(job, memory)}
+    known = None if parent is None else before
+    new = measured(job.model, job.domain, job.recipe, job.measures, known, fabric, state.watched)
+    past = before.past(None if method.importance is None else method.importance.key, method.granularity)
+    frozen = method.regularizer.frozen(past)
+    new = replace(new, frozen=frozen, norms=_norms(job))
+    # raw importance (Fisher information) has no share of the step
+    unit = past.weights if method.importance is not None and method.importance.scaling.range == "unit" else {}
+    note = check(job.model, method.batch_norm)
+    facts = {"epochs": [vars(epoch) for epoch in state.history], **_restraint(job.model, unit, frozen)}
+    facts |= {"note": note} if note else {}
     identity = identity_of(job.network, job.domain, job.parent, job.origin, job.method, job.recipe, new, facts)
     return Release(job.model.cpu().eval(), new, identity, "")
 
 
-def _in_use(job: Job) -> Memory:
-    """The parent's memory with the method's importance at the method's granularity."""
-    assert job.parent is not None
-    memory, method = job.parent.memory, job.method
-    if method.importance is None:
-        return Memory(memory.anchor, {}, memory.statistics)
-    key = method.importance.key
-    weights = memory.importance(key, method.granularity)
-    return replace(memory, measures={key: replace(memory.measures[key], weights=weights)})
-
-
-def _restraint(job: Job, memory: Memory) -> dict[str, float]:
-    """How much of the steps importance left: the mean of 1 - Ω, and the share of parameters with Ω = 1."""
-    if not memory.measures:
+def _norms(job: Job) -> dict[str, dict[str, Tensor]]:
+    """By domain its batch norm, where one set a domain is kept: earlier ones as they were, the new one as it is now."""
+    parent = job.parent
+    if parent is None:
         return {}
-    sizes = {name: parameter.numel() for name, parameter in job.model.named_parameters()}
-    total = sum(sizes[name] for name in memory.weights)
-    left = sum(float((1 - omega).double().mean()) * sizes[name] for name, omega in memory.weights.items())
-    fixed = sum(float((omega >= 1).double().mean()) * sizes[name] for name, omega in memory.weights.items())
-    return {"mean_step_share": left / total, "fixed_share": fixed / total}
+    if job.method.batch_norm != "per-domain":
+        return dict(parent.memory.norms)
+    shared = batch_norm_state(parent.model)
+    earlier = {seen.domain: parent.memory.norms.get(seen.domain, shared) for seen in parent.identity.domains}
+    return {**earlier, job.domain.name: batch_norm_state(job.model)}
+
+
+def _restraint(model: nn.Module, weights: Mapping[str, Tensor], frozen: Mapping[str, Tensor]) -> dict[str, float]:
+    """How much of the steps importance left: the mean of 1 - Ω, the shares with Ω = 1 and frozen for good."""
+    sizes = {name: parameter.numel() for name, parameter in model.named_parameters()}
+    facts = {}
+    if weights:
+        facts["mean_step_share"] = mean_step_share(weights, sizes)
+        facts["fixed_share"] = _share(weights, sizes, lambda omega: omega >= 1)
+    if frozen:
+        facts["frozen_share"] = _share(frozen, sizes, lambda mask: mask)
+    return facts
+
+
+def mean_step_share(weights: Mapping[str, Tensor], sizes: Mapping[str, int]) -> float:
+    """The mean of 1 - Ω over all parameters that carry importance: how much of the learning rate is left."""
+    return _share(weights, sizes, lambda omega: 1 - omega.clamp(0, 1))
+
+
+def _share(tensors: Mapping[str, Tensor], sizes: Mapping[str, int], of: Callable[[Tensor], Tensor]) -> float:
+    total = sum(sizes[name] for name in tensors)
+    return sum(float(of(value).double().mean()) * sizes[name] for name, value in tensors.items()) / total

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from torch.multiprocessing import ProcessRaisedException
+from torch.multiprocessing import ProcessExitedException, ProcessRaisedException
 
 from perdure import errors
 from perdure.release.folder import replace_file
@@ -26,14 +26,20 @@ def launch(fabric: Fabric, work: Callable[[Fabric], None]) -> None:
 
     Raises:
         PerdureError: the first one that a process raised, with its own class and message.
+        UpdateError: if a process ended without an error, as for want of memory.
     """
     with tempfile.TemporaryDirectory(prefix="perdure-") as folder:
         report = Path(folder) / "failure.json"
         try:
             fabric.launch(_Reporting(work, report))
-        except ProcessRaisedException as failure:
+        except (ProcessRaisedException, ProcessExitedException) as failure:
+            # whichever process is found dead first: the report has the cause
             if not report.exists():
-                raise
+                if isinstance(failure, ProcessRaisedException):
+                    raise
+                raise errors.UpdateError(
+                    f"Training was ended from outside or for want of memory: {failure}."
+                ) from failure
             found = json.loads(report.read_text(encoding="utf-8"))
             raise getattr(errors, found["error"], errors.PerdureError)(found["message"]) from failure
 

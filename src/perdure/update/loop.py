@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import torch
 
 from perdure.errors import DivergenceError
-from perdure.models import evaluation_mode, synchronized_batch_norm
+from perdure.models import evaluation_mode, recalibrate, synchronized_batch_norm, training_only
 from perdure.update.guard import Guard, gradient_norm
+from perdure.update.last_step import LastStep, finite, last_step
 from perdure.update.losses import Loss, loss_for
 from perdure.update.processes import sum_over_processes
 from perdure.update.retention import Retained, retain
@@ -20,8 +21,9 @@ from perdure.update.run_folder import Epoch, RunFolder, State
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
-    from torch import nn
+    from torch import Tensor, nn
 
+    from perdure.importance import Importance
     from perdure.methods import Method
     from perdure.release import Memory
     from perdure.types import Batch, Domain, Split
@@ -47,6 +49,8 @@ class Training:
         method: the restraint.
         memory: what the regularizer holds on to; empty for a base release.
         folder: where checkpoints and logs go.
+        measures: those that the memory will hold; some gather while the model trains.
+        teacher: the model before the update.
         progress: told after every step, on the first process.
     """
 
@@ -57,6 +61,8 @@ class Training:
     method: Method
     memory: Memory
     folder: RunFolder
+    measures: Sequence[Importance] = ()
+    teacher: nn.Module | None = None
     progress: Progress = silent
     guard: Guard = field(default_factory=Guard)
 
@@ -68,37 +74,65 @@ class Training:
         ):
             yield fabric.to_device(inputs), fabric.to_device(target)
 
-    def run(self) -> list[Epoch]:
+    def run(self) -> State:
         """Trains to the end, from the last checkpoint if there is one; the model then holds the last or best epoch.
+
+        Returns:
+            Where training ended: its history, and what measures gathered on the way.
 
         Raises:
             DivergenceError: if the loss or gradient is no longer a number or explodes; the checkpoint keeps the last
                 good epoch.
         """
-        fabric, recipe, model = self.fabric, self.recipe, self.model
+        fabric, method, model = self.fabric, self.method, self.model
         fabric.to_device(model)
-        optimizer = recipe.make_optimizer(model)
-        state = self.folder.load() or State(model.state_dict(), optimizer.state_dict())
-        model.load_state_dict(state.model)
-        optimizer.load_state_dict(state.optimizer)
-        self.guard.first_loss = state.first_loss
         loss_function = loss_for(self.domain.contract, self.batches("train"))
-        key = None if self.method.importance is None else self.method.importance.key
-        with (
-            self._synchronized(),
-            retain(
-                model, optimizer, self.memory, self.method.regularizer, self.method.batch_norm, importance=key
-            ) as retained,
-        ):
-            wrapped, stepper = fabric.setup(model, optimizer)
-            with self._logger() as log:
+        with training_only(model, method.trainable), self._synchronized():
+            optimizer = self.recipe.make_optimizer(model)
+            state = self.folder.load() or State(model.state_dict(), optimizer.state_dict())
+            model.load_state_dict(state.model)
+            optimizer.load_state_dict(state.optimizer)
+            self.guard.first_loss = state.first_loss
+            with (
+                last_step(model, optimizer, self._mean) as last,
+                self._restrained(optimizer) as retained,
+                self._watched(optimizer, state),
+                self._logger() as log,
+            ):
+                wrapped, stepper = fabric.setup(model, optimizer)
                 while not self._is_done(state.history):
-                    epoch = self._epoch(len(state.history), wrapped, stepper, retained, loss_function)
+                    epoch = self._epoch(len(state.history), wrapped, stepper, retained, loss_function, last)
                     log(epoch)
                     self._keep(state, epoch, optimizer)
-        if state.best is not None:
-            model.load_state_dict(state.best)
-        return state.history
+            if state.best is not None:
+                model.load_state_dict(state.best)
+        if method.batch_norm == "recalibrated":
+            recalibrate(model, self.batches("train"), sum_over_processes if fabric.world_size > 1 else None)
+        return state
+
+    def _restrained(self, optimizer: torch.optim.Optimizer) -> AbstractContextManager[Retained]:
+        method = self.method
+        teacher = None if self.teacher is None else self.fabric.to_device(self.teacher)
+        return retain(
+            self.model,
+            optimizer,
+            self.memory,
+            method.regularizer,
+            method.batch_norm,
+            importance=None if method.importance is None else method.importance.key,
+            granularity=method.granularity,
+            teacher=teacher,
+        )
+
+    def _watched(self, optimizer: torch.optim.Optimizer, state: State) -> ExitStack:
+        """Lets every measure see the steps; entered after the restraint, so that it sees what really moved."""
+        watching = ExitStack()
+        for measure in self.measures:
+            watching.enter_context(measure.watching(self.model, optimizer, state.watched.setdefault(measure.key, {})))
+        return watching
+
+    def _mean(self, value: Tensor) -> Tensor:
+        return sum_over_processes(value) / self.fabric.world_size
 
     def _synchronized(self) -> Any:
         if self.fabric.world_size == 1:
@@ -126,7 +160,9 @@ class Training:
             self.folder.save(state)
         self.fabric.barrier()
 
-    def _epoch(self, number: int, wrapped: Any, stepper: Any, retained: Retained, loss_function: Loss) -> Epoch:
+    def _epoch(
+        self, number: int, wrapped: Any, stepper: Any, retained: Retained, loss_function: Loss, last: LastStep
+    ) -> Epoch:
         # each epoch draws its own random numbers, so that a run that was interrupted continues bit for bit
         torch.manual_seed((self.recipe.seed * 1_000_003 + number) * 1_009 + self.fabric.global_rank)
         rate = self.recipe.rate(number)
@@ -134,12 +170,19 @@ class Training:
             group["lr"] = rate
         steps = self.domain.steps("train", self.recipe.batch_size)
         sums = torch.zeros(3, dtype=torch.float64)
+        facts: dict[str, float | None] = {}
         batches = self.batches("train", seed=self.recipe.seed, epoch=number, augmentation=self.recipe.augmentation)
         for step, (inputs, target) in enumerate(batches):
-            loss = loss_function(wrapped(inputs), target)
-            penalty = retained.penalty()
+            output = wrapped(inputs)
+            loss = loss_function(output, target)
+            penalty = retained.penalty(inputs, output)
             stepper.zero_grad(set_to_none=True)
+            is_last = step + 1 == steps
+            if is_last:
+                last.begin(penalty)
             self.fabric.backward(loss + penalty)
+            if is_last:
+                last.gradients()
             norm = gradient_norm(self.model.parameters())
             figures = torch.stack([loss.detach(), penalty.detach().to(loss), norm.to(loss)]).double().cpu()
             total, length = float(figures[0] + figures[1]), float(figures[2])
@@ -148,6 +191,8 @@ class Training:
             if self.recipe.clip_norm is not None:
                 torch.nn.utils.clip_grads_with_norm_(self.model.parameters(), self.recipe.clip_norm, norm)
             stepper.step()
+            if is_last:
+                facts = last.facts()
             sums += figures
             if self.fabric.is_global_zero:
                 self.progress(f"epoch {number + 1} of {self.recipe.epochs}", step + 1, steps, float(figures[0]))
@@ -156,7 +201,8 @@ class Training:
         if validation is not None:
             with self._kept(number):
                 self.guard.check_validation(validation, number)
-        return Epoch(number + 1, rate, loss_mean, penalty_mean, norm_mean, validation)
+        cost = finite(retained.value())
+        return Epoch(number + 1, rate, loss_mean, penalty_mean, norm_mean, validation, cost, **facts)
 
     @contextmanager
     def _kept(self, epoch: int) -> Iterator[None]:

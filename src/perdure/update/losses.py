@@ -28,7 +28,7 @@ def median_frequency(batches: Iterable[Batch], classes: int) -> Tensor:
     .. math:: w_c = \frac{\mathrm{median}(f)}{f_c}
 
     f_c is the share of pixels of class c over the training samples; the median is over the classes that occur, and of
-    an even number of them the lower of the two in the middle. A class that does not occur gets weight 0.
+    an even number of them the mean of the two in the middle. A class that does not occur gets weight 0.
 
     Source: Roy et al. 2019 (QuickNAT), section 2.2.
 
@@ -41,7 +41,8 @@ def median_frequency(batches: Iterable[Batch], classes: int) -> Tensor:
     counts = sum_over_processes(counts)
     present = counts > 0
     weights = torch.zeros_like(counts)
-    weights[present] = counts[present].median() / counts[present]
+    if present.any():
+        weights[present] = counts[present].quantile(0.5) / counts[present]
     return weights.float()
 
 

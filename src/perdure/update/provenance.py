@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import platform
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any, Literal
@@ -14,7 +14,7 @@ import torch
 
 from perdure.errors import MethodError
 from perdure.importance import Importance
-from perdure.methods import Method
+from perdure.methods import Method, said
 from perdure.models import NetworkSpec
 from perdure.release import Ancestor, Identity, Memory, Release, Seen
 from perdure.release.release import measures_of
@@ -51,12 +51,15 @@ def measured(
     measures: Sequence[Importance],
     previous: Memory | None,
     fabric: Fabric | None = None,
+    watched: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> Memory:
     """The memory of a model that has just learnt a domain: every measure, averaged into those of the domains before."""
     rank, ranks = (0, 1) if fabric is None else (fabric.global_rank, fabric.world_size)
     memory = previous
     for measure in measures:
-        memory = consolidate(model, _importance_batches(domain, recipe, rank, ranks), measure, previous=memory)
+        batches = _importance_batches(domain, recipe, rank, ranks)
+        gathered = (watched or {}).get(measure.key)
+        memory = consolidate(model, batches, measure, previous=memory, watched=gathered)
     if memory is None:
         raise MethodError("A release needs at least one measure of importance, or no method can use it later.")
     return memory
@@ -97,7 +100,7 @@ def identity_of(
             id=parent.id,
             name=parent.name,
             domain=earlier[-1].domain,
-            method=str(parent.identity.method.get("name", "")),
+            method=said(parent.identity.method),
         )
         lineage = (*parent.lineage, ancestor)
     return Identity(

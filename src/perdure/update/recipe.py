@@ -110,7 +110,7 @@ def recipe_for(
         recipe = Recipe(learning_rate=0.1 if stage == "base" else 0.025, clip_norm=1.0)
     else:
         recipe = Recipe(optimizer="adam", learning_rate=2e-4, epochs=30, batch_size=32, patience=8, augmentation=True)
-    if stage == "update" and batch_norm == "original":
+    if stage == "update" and batch_norm in ("original", "frozen"):
         rate = recipe.learning_rate * ORIGINAL_STATISTICS_FACTOR
         recipe = recipe.model_copy(update={"learning_rate": rate, "clip_norm": 1.0})
     return recipe

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from copy import deepcopy
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from perdure.errors import MethodError
-from perdure.importance.base import check_choice
+import torch
+
+from perdure.errors import MethodError, check_choice
 from perdure.models import training_mode
 from perdure.models.batch_norm import check
-from perdure.regularization import Regularizer
+from perdure.regularization import Past, Regularizer
 from perdure.types import Statistics
 
 if TYPE_CHECKING:
@@ -19,7 +21,7 @@ if TYPE_CHECKING:
     from torch.optim import Optimizer
 
     from perdure.release import Memory
-    from perdure.types import ParamDict
+    from perdure.types import Granularity, ParamDict
 
 
 @dataclass(frozen=True)
@@ -29,20 +31,37 @@ class Retained:
     Args:
         model: the model.
         regularizer: the form of restraint.
-        weights: parameter name to importance in use, broadcastable to the parameter.
-        anchor: parameter name to its value before.
+        past: what it holds on to, on the model's device.
         note: what the user should know about the batch-norm policy; empty if nothing.
     """
 
     model: nn.Module
     regularizer: Regularizer
-    weights: ParamDict
-    anchor: ParamDict
+    past: Past
     note: str = ""
 
-    def penalty(self) -> Tensor:
-        """The term to add to the loss: a scalar, 0 for forms that act on the step instead."""
-        return self.regularizer.penalty(self.model, self.weights, self.anchor)
+    @property
+    def weights(self) -> Mapping[str, Tensor]:
+        """Parameter name to importance in use, broadcastable to the parameter."""
+        return self.past.weights
+
+    @property
+    def anchor(self) -> Mapping[str, Tensor]:
+        """Parameter name to its value before."""
+        return self.past.anchor
+
+    def penalty(self, inputs: Tensor | None = None, output: Tensor | None = None) -> Tensor:
+        """The term to add to the loss: a scalar, 0 for forms that act on the step instead.
+
+        Args:
+            inputs: of this step; only forms that look at outputs (distillation) need it.
+            output: of this step.
+        """
+        return self.regularizer.penalty(self.model, self.past, inputs, output)
+
+    def value(self) -> float:
+        """What the restraint costs where the model stands, also for forms that act on the step."""
+        return self.regularizer.value(self.model, self.past)
 
 
 @contextmanager
@@ -54,6 +73,8 @@ def retain(
     batch_norm: Statistics = "target",
     *,
     importance: str | None = None,
+    granularity: Granularity | None = None,
+    teacher: nn.Module | None = None,
 ) -> Iterator[Retained]:
     """Puts a model into training under restraint, for as long as the context lasts.
 
@@ -64,11 +85,14 @@ def retain(
         optimizer: any torch optimizer of it.
         memory: from `perdure.consolidate`, or a release's.
         regularizer: the form of restraint.
-        batch_norm: `target` updates the statistics on the new domain; `original` keeps them bit for bit.
+        batch_norm: `target` updates the statistics on the new domain; `original` keeps them bit for bit; for the others
+            see `perdure.types.Statistics`.
         importance: which of the memory's measures, by key; may be left out where there is only one.
+        granularity: to which importance is averaged; default: as the memory keeps it.
+        teacher: the model before the update, for distillation; default: a copy of `model` as it is now.
 
     Raises:
-        MethodError: if the memory does not fit the model, or there is no such batch-norm policy.
+        MethodError: if the memory does not fit the model, the restraint cannot be stable, or there is no such policy.
         BatchNormError: if the model's batch norm cannot follow the policy.
 
     Example:
@@ -76,15 +100,37 @@ def retain(
             loss = criterion(model(x), y) + retained.penalty()
     """
     check_choice("batch_norm", batch_norm, Statistics)
-    weights: ParamDict = {}
+    key = None
     if regularizer.needs_importance:
-        weights = memory.weights if importance is None else memory.importance(importance)
+        key = importance or memory.only_key()
+    if regularizer.needs_teacher and teacher is None:
+        teacher = deepcopy(model)
+    past = _fitted(memory.past(key, granularity, teacher), model)
+    note = check(model, batch_norm) or ""
+    with training_mode(model, batch_norm), regularizer.constrain(model, optimizer, past):
+        yield Retained(model, regularizer, past, note)
+
+
+def _fitted(past: Past, model: nn.Module) -> Past:
+    """The same on the devices and in the types of the model's parameters.
+
+    Raises:
+        MethodError: if it is of another model.
+    """
     parameters = dict(model.named_parameters())
-    unknown = sorted((weights.keys() | memory.anchor.keys()) - parameters.keys())
+    unknown = sorted((past.weights.keys() | past.anchor.keys()) - parameters.keys())
     if unknown:
         raise MethodError(f"The memory is of another model: this one has no parameters {unknown[:5]}.")
-    weights = {name: omega.to(parameters[name]) for name, omega in weights.items()}
-    anchor = {name: value.to(parameters[name]) for name, value in memory.anchor.items()}
-    note = check(model, batch_norm) or ""
-    with training_mode(model, batch_norm), regularizer.constrain(model, optimizer, weights, anchor):
-        yield Retained(model, regularizer, weights, anchor, note)
+
+    def moved(tensors: Mapping[str, Tensor]) -> ParamDict:
+        return {name: value.to(parameters[name]) for name, value in tensors.items()}
+
+    return replace(
+        past,
+        weights=moved(past.weights),
+        anchor=moved(past.anchor),
+        latest=moved(past.latest),
+        frozen={name: mask.to(parameters[name].device, torch.bool) for name, mask in past.frozen.items()},
+        curvature=moved(past.curvature),
+        centre=moved(past.centre),
+    )

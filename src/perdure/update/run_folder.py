@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import pickle
+import struct
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,6 +21,12 @@ if TYPE_CHECKING:
 
 IDENTITY, CHECKPOINT, LOG = "run.json", "checkpoint.pt", "training.csv"
 
+DAMAGED = (
+    OSError, EOFError, RuntimeError, TypeError, ValueError, LookupError, AttributeError, struct.error,
+    pickle.UnpicklingError,
+)  # fmt: skip
+"""What `torch.load` raises at bytes that are no checkpoint."""
+
 
 @dataclass(frozen=True)
 class Epoch:
@@ -32,6 +39,11 @@ class Epoch:
         penalty: mean over steps of the regularizer's term.
         gradient_norm: mean over steps, before clipping.
         validation_loss: on the new domain's validation samples; None where there are none.
+        restraint: what the restraint costs where the model stands at the end, also for forms that act on the step.
+        task_gradient: norm of the task's own gradient, in the last step and before clipping.
+        restraint_gradient: norm of the penalty's gradient, in the last step; None for forms that act on the step.
+        step_share: norm of the last step taken over that of the step that the optimizer computed.
+        step_change: norm of what the restraint changed in the last step, over that of the step computed.
     """
 
     epoch: int
@@ -40,6 +52,11 @@ class Epoch:
     penalty: float
     gradient_norm: float
     validation_loss: float | None
+    restraint: float | None = None
+    task_gradient: float | None = None
+    restraint_gradient: float | None = None
+    step_share: float | None = None
+    step_change: float | None = None
 
 
 @dataclass
@@ -52,6 +69,7 @@ class State:
         history: the epochs so far.
         best: parameters and buffers of the best epoch, where training stops early.
         first_loss: what the guard compares with.
+        watched: what measures gather while the model trains, by key.
     """
 
     model: dict[str, Tensor]
@@ -59,6 +77,7 @@ class State:
     history: list[Epoch] = field(default_factory=list)
     best: dict[str, Tensor] | None = None
     first_loss: float | None = None
+    watched: dict[str, dict[str, Any]] = field(default_factory=dict)
 
 
 class RunFolder:
@@ -104,19 +123,49 @@ class RunFolder:
         try:
             content = torch.load(file, map_location="cpu", weights_only=True)
             return State(**{**content, "history": [Epoch(**epoch) for epoch in content["history"]]})
-        except (OSError, RuntimeError, EOFError, KeyError, TypeError, ValueError, pickle.UnpicklingError) as error:
-            raise UpdateError(f"{file}: damaged ({error}); remove it to start the run anew.") from error
+        except DAMAGED as error:
+            raise UpdateError(
+                f"{file}: damaged, no checkpoint can be read; remove it to start the run anew."
+            ) from error
 
     def finish(self) -> None:
         """Removes the checkpoint, and what a killed process left, once the release is written; the logs stay."""
         for file in [self.path / CHECKPOINT, *self.path.glob(".*.unfinished")]:
             file.unlink(missing_ok=True)
 
+    @staticmethod
+    def read(path: Path) -> tuple[dict[str, Any], list[Epoch]]:
+        """The identity and the epochs of a run that is finished, stopped or still going on.
+
+        Raises:
+            UpdateError: naming the file that is missing or damaged.
+        """
+        if not (path / IDENTITY).is_file():
+            raise UpdateError(
+                f"{path / IDENTITY}: missing; name the folder that `perdure update` leaves beside a release, <out>.run."
+            )
+        try:
+            identity: dict[str, Any] = json.loads((path / IDENTITY).read_text(encoding="utf-8"))
+        except (UnicodeDecodeError, json.JSONDecodeError) as error:
+            raise UpdateError(f"{path / IDENTITY}: damaged: {error}.") from error
+        if not (path / LOG).is_file():
+            return identity, []
+        try:
+            rows = list(csv.DictReader(io.StringIO((path / LOG).read_text(encoding="utf-8"))))
+            return identity, [_epoch(row) for row in rows]
+        except (ValueError, TypeError, LookupError) as error:
+            raise UpdateError(f"{path / LOG}: damaged: {error}.") from error
+
     def _write_log(self, history: list[Epoch]) -> None:
         lines = [list(Epoch.__dataclass_fields__), *(list(asdict(epoch).values()) for epoch in history)]
         text = io.StringIO()
         csv.writer(text).writerows(lines)
         replace_file(self.path / LOG, text.getvalue().encode())
+
+
+def _epoch(row: dict[str, str]) -> Epoch:
+    figures: dict[str, Any] = {name: float(text) if text else None for name, text in row.items() if name != "epoch"}
+    return Epoch(int(row["epoch"]), **figures)
 
 
 def _difference(found: str, wanted: str) -> str:

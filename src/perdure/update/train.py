@@ -5,18 +5,19 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Sequence
 from copy import deepcopy
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
 
 from perdure.errors import MethodError, UpdateError
-from perdure.importance import MAS, Importance
-from perdure.methods import Method, finetune, mas_lr
-from perdure.models import NetworkSpec, build, describe, load_weights
+from perdure.importance import MAS, MEASURES, Fisher, Importance, measure_from
+from perdure.methods import Method, finetune, mas_lr, words_for
+from perdure.models import NetworkSpec, build, describe, has_dropout, load_weights
 from perdure.release import Release
-from perdure.update.consolidation import settings_of
-from perdure.update.job import Job, Machine, refuse_existing, run_job
+from perdure.update.consolidation import consolidate
+from perdure.update.job import Job, Machine, mean_step_share, refuse_existing, run_job
 from perdure.update.loop import Progress, silent
 from perdure.update.provenance import identity_of, measured
 from perdure.update.recipe import Recipe, recipe_for
@@ -33,7 +34,7 @@ def train(
     *,
     recipe: Recipe | None = None,
     weights: Path | str | None = None,
-    measures: Sequence[Importance] = (MAS(),),
+    measures: Sequence[Importance] = (MAS(), Fisher()),
     machine: Machine | None = None,
     out: Path | str | None = None,
     progress: Progress = silent,
@@ -79,6 +80,7 @@ def update(
     method: Method | None = None,
     recipe: Recipe | None = None,
     joint_with: Domain | None = None,
+    allow_patient_data: bool = False,
     machine: Machine | None = None,
     out: Path | str | None = None,
     progress: Progress = silent,
@@ -91,7 +93,8 @@ def update(
         method: how the earlier domains are protected; MAS-LR if left out.
         recipe: the numbers; the default of task, stage and batch-norm policy if left out.
         joint_with: for a cumulative method only: the data of all domains so far, the new one included, as one domain
-            (`perdure.data.join`).
+            (`perdure.data.join`); for replay a few cases of the earlier ones.
+        allow_patient_data: whether a method may use stored patient data of earlier domains (replay).
         machine: device, processes, precision.
         out: where the release is written; it stays in memory if left out. Checkpoints and logs go to `<out>.run`; the
             same call goes on where it was stopped, and opens the release where it is finished.
@@ -108,11 +111,15 @@ def update(
         candidate = perdure.update(release, new_domain, method=perdure.methods.mas_lr())
     """
     method = method or mas_lr()
-    _check_domains(release, domain, method, joint_with)
-    if method.importance is not None:
-        release.memory.importance(method.importance.key)  # an error now, not after training
+    _check_domains(release, domain, method, joint_with, allow_patient_data)
+    release = _with_importance(release, method)
     measures = tuple(_measure(release, key, method) for key in release.memory.measures)
-    recipe = recipe or recipe_for(release.contract, "update", method.batch_norm)
+    recipe = _adjusted(recipe or recipe_for(release.contract, "update", method.batch_norm), release, method)
+    if method.needs_dropout and not has_dropout(release.model):
+        raise MethodError(
+            f"Method {method.name!r} needs dropout, and the network of release {release.name!r} has none; train the "
+            "base release with it (--dropout 0.2 for a QuickNAT)."
+        )
     model = deepcopy(release.model)
     job = Job(
         model, release.identity.network, domain, joint_with, method, recipe, release, measures, machine or Machine(),
@@ -126,7 +133,7 @@ def adopt(
     domain: Domain,
     *,
     weights: Path | str | None = None,
-    measures: Sequence[Importance] = (MAS(),),
+    measures: Sequence[Importance] = (MAS(), Fisher()),
     samples: int | None = None,
     seed: int = 0,
     out: Path | str | None = None,
@@ -172,7 +179,7 @@ def _network(network: nn.Module | NetworkSpec, domain: Domain, trusted: Sequence
             spatial_dims=contract.spatial_dims,
             trusted=trusted,
         )
-        return model, network
+        return model, describe(model) or network
     # a class of a script has no importable name: such a release opens with Release.open(path, network=...)
     kind = type(network)
     spec = describe(network) or NetworkSpec(factory=f"{kind.__module__}:{kind.__qualname__}")
@@ -180,7 +187,26 @@ def _network(network: nn.Module | NetworkSpec, domain: Domain, trusted: Sequence
     return deepcopy(network), spec
 
 
-def _check_domains(release: Release, domain: Domain, method: Method, joint_with: Domain | None) -> None:
+def check_old_data(method: Method, given: bool, allow_patient_data: bool) -> None:
+    """Passes if data of earlier domains are given exactly where a method uses them, and may be used.
+
+    Raises:
+        MethodError: if not.
+    """
+    uses_old_data = method.data in ("cumulative", "replay")
+    if uses_old_data != given:
+        wanted = "needs" if uses_old_data else "does not use"
+        raise MethodError(f"Method {method.name!r} {wanted} the data of earlier domains (joint_with, --joint-with).")
+    if method.data == "replay" and not allow_patient_data:
+        raise MethodError(
+            f"Method {method.name!r} trains on stored patient data of earlier domains. Say that you may keep them: "
+            "allow_patient_data=True (--allow-patient-data)."
+        )
+
+
+def _check_domains(
+    release: Release, domain: Domain, method: Method, joint_with: Domain | None, allow_patient_data: bool
+) -> None:
     for each in (domain,) if joint_with is None else (domain, joint_with):
         if each.contract != release.contract:
             raise UpdateError(
@@ -189,14 +215,31 @@ def _check_domains(release: Release, domain: Domain, method: Method, joint_with:
             )
     if domain.name in {seen.domain for seen in release.identity.domains}:
         raise UpdateError(f"Release {release.name!r} has learnt domain {domain.name!r} already.")
-    if (method.data == "cumulative") != (joint_with is not None):
-        wanted = "needs" if method.data == "cumulative" else "does not use"
-        raise MethodError(f"Method {method.name!r} {wanted} the data of earlier domains (joint_with, --joint-with).")
+    check_old_data(method, joint_with is not None, allow_patient_data)
     if joint_with is not None and not domain.hashes.items() <= joint_with.hashes.items():
         raise UpdateError(
             f"`joint_with` lacks cases of the new domain {domain.name!r}; it must hold all domains so far, the new one "
             "included (perdure.data.join)."
         )
+
+
+def _with_importance(release: Release, method: Method) -> Release:
+    """The release with the importance that the method needs; one that needs no data joins its memory now.
+
+    Raises:
+        MethodError: if it had to be measured while the data of the release's domains were there, and was not.
+    """
+    wanted, memory = method.importance, release.memory
+    if wanted is None or wanted.key in memory.measures:
+        return release
+    if wanted.needs_data:
+        raise MethodError(
+            f"Method {method.name!r} needs the importance {wanted.key!r}, and release {release.name!r} carries only: "
+            f"{', '.join(memory.measures) or 'none'}. It has to be measured where the data of the release's domains "
+            f"are: train or adopt there with --measure {words_for(wanted)}, beside the others that you need "
+            "(measures=[...] in Python)."
+        )
+    return replace(release, memory=consolidate(release.model, [], wanted, previous=memory))
 
 
 def _measure(release: Release, key: str, method: Method) -> Importance:
@@ -214,15 +257,29 @@ def _measure(release: Release, key: str, method: Method) -> Importance:
             "Freeze what was frozen when it was measured (requires_grad of release.model)."
         )
     if method.importance is not None and method.importance.key == key:
-        if (wanted := settings_of(method.importance, method.scaling)) != settings:
+        if (wanted := method.importance.settings()) != settings:
             raise MethodError(
                 f"Release {release.name!r} was measured as {settings}, and method {method.name!r} wants {wanted}. Use "
                 "the release's settings."
             )
         return method.importance
-    if settings["measure"] != MAS.__name__:
+    if settings["measure"] not in MEASURES:
         raise MethodError(
-            f"Release {release.name!r} carries importance {key!r} ({settings['measure']}), which method "
-            f"{method.name!r} does not measure. Use a method that does."
+            f"Release {release.name!r} carries importance {key!r} ({settings['measure']}), which is not ours and which "
+            f"method {method.name!r} does not measure. Use a method that does."
         )
-    return MAS(settings["output"])
+    return measure_from(settings)
+
+
+def _adjusted(recipe: Recipe, release: Release, method: Method) -> Recipe:
+    """The recipe with what the method changes of it: learning rate and weight decay."""
+    rate = method.rate
+    if rate == "matched":
+        assert method.importance is not None
+        weights = release.memory.importance(method.importance.key, method.granularity)
+        sizes = {name: parameter.numel() for name, parameter in release.model.named_parameters()}
+        rate = mean_step_share(weights, sizes)
+    changes: dict[str, float] = {} if rate == 1.0 else {"learning_rate": recipe.learning_rate * rate}
+    if method.weight_decay is not None:
+        changes["weight_decay"] = method.weight_decay
+    return recipe.model_copy(update=changes)

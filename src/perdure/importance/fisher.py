@@ -1,0 +1,101 @@
+"""The diagonal of the Fisher information."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+
+import torch
+from torch.nn import functional
+
+from perdure.errors import MethodError, check_choice
+from perdure.importance.base import RAW, Importance, SumOverProcesses, one_process
+from perdure.importance.per_sample import Term, mean_over_terms
+from perdure.importance.scaling import Scaling
+from perdure.types import IGNORED
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from perdure.types import Batches, ParamDict
+
+Labels: TypeAlias = Literal["sampled", "dataset", "expected"]
+
+FEW_CLASSES = 16
+"""Up to so many classes the expectation over all of them is taken exactly."""
+
+
+@dataclass(frozen=True)
+class Fisher(Importance):
+    r"""How sharply the log-likelihood of the output bends with each parameter.
+
+    .. math:: F_i = \frac{1}{N} \sum_{n=1}^{N} \mathbb{E}_{y}
+              \left[\left(\frac{\partial \log p_\theta(y \mid x_n)}{\partial \theta_i}\right)^2\right]
+
+    The mean is over samples, one gradient a sample: the square of a batch's mean gradient is another, smaller number.
+    For a segmentation, log p of a sample is the sum over its pixels; with labels of the dataset, over those that are
+    not ignored.
+
+    Source: Kirkpatrick et al. 2017; Gupta et al. 2020, section 2.3.
+
+    Open in the paper, decided here: labels are drawn from the model (the definition of the Fisher information), once
+    a sample; evaluation mode; training samples of the old domain. Each sample's draw depends on `seed` and on the
+    sample itself, so that neither order nor batch size nor the number of processes changes the result.
+
+    Args:
+        labels: `sampled` draws y from the model's own output; `dataset` takes the true labels (the empirical Fisher,
+            which many implementations use); `expected` weighs every class by its probability, exactly, for
+            classifications of at most 16 classes.
+        seed: of the draws, from 0 to 2**32 - 1.
+    """
+
+    labels: Labels = "sampled"
+    seed: int = 0
+    scaling: Scaling = field(default=RAW, kw_only=True)
+
+    name = "fisher"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_choice("labels", self.labels, Labels)
+        if not 0 <= self.seed < 2**32:
+            raise MethodError(f"`seed` must be a whole number from 0 to 2**32 - 1; got {self.seed}.")
+
+    def estimate(  # noqa: D102
+        self,
+        model: nn.Module,
+        batches: Batches,
+        *,
+        sum_over_processes: SumOverProcesses = one_process,
+        watched: Mapping[str, Any] | None = None,
+    ) -> ParamDict:
+        return mean_over_terms(model, batches, self._terms, torch.square, sum_over_processes)
+
+    def _terms(self, inputs: Tensor, output: Tensor, target: Tensor | None) -> Iterator[Term]:
+        log_p = output.log_softmax(dim=1)
+        if self.labels == "expected":
+            if output.ndim != 2 or output.shape[1] > FEW_CLASSES:
+                raise MethodError(
+                    f'Fisher(labels="expected") is for classifications of at most {FEW_CLASSES} classes; this output '
+                    f'has shape {tuple(output.shape)}. Use "sampled".'
+                )
+            for label, probability in enumerate(log_p.detach().exp()[0]):
+                yield Term(log_p[0, label], probability)
+            return
+        if self.labels == "dataset":
+            if target is None:
+                raise MethodError('Fisher(labels="dataset") needs batches of (input, target); got inputs alone.')
+            yield Term(-functional.nll_loss(log_p, target, ignore_index=IGNORED, reduction="sum"))
+            return
+        yield Term(-functional.nll_loss(log_p, self._drawn(inputs, log_p), reduction="sum"))
+
+    def _drawn(self, inputs: Tensor, log_p: Tensor) -> Tensor:
+        """One class a pixel, `(1, *spatial)`, drawn with the probabilities of the output."""
+        # bytes, because numpy knows no bfloat16; the seed joins them, because torch's generator heeds 32 bits of its own
+        content = inputs.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes()
+        generator = torch.Generator().manual_seed(zlib.crc32(content, self.seed))
+        # the Gumbel trick on the processor, so that every device draws the same
+        uniform = torch.rand(log_p.shape, generator=generator, dtype=torch.float64).clamp_min(1e-300)
+        return (log_p.detach().cpu().double() - (-uniform.log()).log()).argmax(dim=1).to(log_p.device)

@@ -1,0 +1,123 @@
+"""Plants faults that public implementations really have, one at a time, and sees whether the tests catch each.
+
+    make mutants                       # all of them
+    python tests/mutants.py signed     # those whose name contains a word
+
+Each fault is planted in a copy of `src`; the project itself is not touched. A fault counts as caught when a test
+fails by an assertion or an error of its own, not when the code cannot be imported.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@dataclass(frozen=True)
+class Mutant:
+    """A fault: in `file` the text `right` becomes `wrong`, and some test under `tests` must fail."""
+
+    name: str
+    file: str
+    right: str
+    wrong: str
+    tests: str
+
+
+MUTANTS = (
+    Mutant("signed mean instead of absolute value", "importance/mas.py",
+           "self.squared_norm, torch.abs, sum_over_processes", "self.squared_norm, lambda g: g, sum_over_processes",
+           "tests/importance"),
+    Mutant("gradient of the batch instead of each sample", "importance/per_sample.py",
+           "        for index in range(len(inputs)):\n            yield inputs[index : index + 1], "
+           "None if targets is None else targets[index : index + 1]", "        yield inputs, targets",
+           "tests/importance"),
+    Mutant("importance measured in training mode", "importance/per_sample.py",
+           "    with evaluation_mode(model), torch.enable_grad(),", "    model.train()\n    with torch.enable_grad(),",
+           "tests/importance"),
+    Mutant("gradients scaled instead of steps", "regularization/learning_rate.py",
+           "with scaled_steps(model, optimizer, share, floor=self.floor):",
+           "from perdure.regularization.steps import masked_gradients\n        "
+           "with masked_gradients(model, optimizer, share):", "tests/regularization"),
+    Mutant("a generator of measures that is exhausted after its first use", "update/train.py",
+           "measures = tuple(_measure(release, key, method) for key in release.memory.measures)",
+           "measures = (_measure(release, key, method) for key in release.memory.measures)", "tests/update"),
+    Mutant("the anchor is not renewed after a domain", "update/consolidation.py",
+           "    return Memory(\n        anchor=anchor,",
+           "    return Memory(\n        anchor=anchor if previous is None else previous.anchor,", "tests/update"),
+    Mutant("outliers are not clipped from above", "importance/scaling.py",
+           "value.clamp(lower, upper)", "value.clamp(lower)", "tests/importance"),
+    Mutant("filters of a transposed convolution along the wrong axis", "importance/scaling.py",
+           "place = (1, module.groups)", "place = (0, 1)", "tests/importance"),
+    Mutant("the newest domain erases the earlier ones", "importance/accumulation.py",
+           "return _between(past, new, 1 / domains)", "return dict(new)", "tests/importance"),
+    Mutant("EWC without its half", "regularization/surrogate_loss.py",
+           'self.strength / (2 if self.norm == "half" else 1)', "self.strength", "tests/regularization"),
+    Mutant("freezing ranks clipped importance", "release/memory.py",
+           "latest=aggregate(measure.latest, granularity or self.granularity, self.axes)",
+           "latest=aggregate(measure.weights, granularity or self.granularity, self.axes)", "tests/regularization"),
+    Mutant("frozen masks are forgotten at the next domain", "regularization/freezing.py",
+           "before[name] | mask", "mask", "tests/regularization"),
+    Mutant("batch norm trains under original statistics", "models/batch_norm.py",
+           "            module.training = False\n", "            pass\n", "tests/models"),
+    Mutant("softmax applied twice in the Dice loss", "update/losses.py",
+           "probability = output.softmax(dim=1) *", "probability = output.softmax(dim=1).softmax(dim=1) *",
+           "tests/update"),
+    Mutant("Fisher information of absolute gradients", "importance/fisher.py",
+           "self._terms, torch.square,", "self._terms, torch.abs,", "tests/importance"),
+    Mutant("labels of the Fisher information are the most probable class", "importance/fisher.py",
+           "(-uniform.log()).log()", "0 * uniform", "tests/importance"),
+    Mutant("a structure that is absent in both scores 1", "evaluation/dice.py",
+           "scores = np.full(classes, np.nan)", "scores = np.full(classes, 1.0)", "tests/evaluation"),
+    Mutant("gains of one domain make good another's losses in REM", "evaluation/measures.py",
+           "np.minimum", "np.add", "tests/evaluation"),
+    Mutant("merged quadratics keep the oldest anchor", "release/memory.py",
+           "share * (theta - c)", "0 * (theta - c)", "tests/release tests/regularization"),
+    Mutant("importance one still moves under momentum and decay", "regularization/steps.py",
+           "end = torch.where(share == 0, old, parameter)", "end = parameter", "tests/regularization"),
+)  # fmt: skip
+
+
+def run(mutant: Mutant) -> str:
+    """Plants one fault and runs its tests: `caught`, `survived`, or why it could not be planted."""
+    with tempfile.TemporaryDirectory(prefix="perdure-mutant-") as folder:
+        source = Path(folder) / "src"
+        shutil.copytree(ROOT / "src", source, ignore=shutil.ignore_patterns("__pycache__"))
+        file = source / "perdure" / mutant.file
+        text = file.read_text(encoding="utf-8")
+        if mutant.right not in text:
+            return "NOT PLANTED: the text to replace is gone; mend tests/mutants.py"
+        file.write_text(text.replace(mutant.right, mutant.wrong), encoding="utf-8")
+        environment = {**os.environ, "PYTHONPATH": str(source), "OMP_NUM_THREADS": "1", "PYTHONDONTWRITEBYTECODE": "1"}
+        done = subprocess.run(
+            [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", *mutant.tests.split()],
+            cwd=ROOT, env=environment, capture_output=True, text=True, check=False,
+        )  # fmt: skip
+    last = done.stdout.strip().splitlines()[-1] if done.stdout.strip() else done.stderr
+    if done.returncode == 1 and "failed" in last and "error" not in last:
+        return "caught"
+    return "SURVIVED" if done.returncode == 0 else f"BROKEN: {last}"
+
+
+def main() -> int:
+    """Runs all faults, or those named on the command line; the exit code is the number not caught."""
+    chosen = [one for one in MUTANTS if not sys.argv[1:] or any(word in one.name for word in sys.argv[1:])]
+    missed = 0
+    for place, mutant in enumerate(chosen, 1):
+        result = run(mutant)
+        missed += result != "caught"
+        sys.stdout.write(f"{place:2} of {len(chosen)}  {result:10} {mutant.name} ({mutant.file})\n")
+        sys.stdout.flush()
+    sys.stdout.write(f"{len(chosen) - missed} of {len(chosen)} faults caught\n")
+    return missed
+
+
+if __name__ == "__main__":
+    sys.exit(main())
