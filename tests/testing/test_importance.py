@@ -41,14 +41,6 @@ class Broken(Importance):
 
 
 @dataclass(frozen=True)
-class Unequal(Broken):
-    factor: object = dict
-
-    def settings(self):
-        return {"measure": self.name}
-
-
-@dataclass(frozen=True)
 class Forgetful(Broken):
     factor: float = 1.0
 

@@ -93,7 +93,7 @@ class Fisher(Importance):
 
     def _drawn(self, inputs: Tensor, log_p: Tensor) -> Tensor:
         """One class a pixel, `(1, *spatial)`, drawn with the probabilities of the output."""
-        # bytes, because numpy knows no bfloat16; the seed joins them, because torch's generator heeds 32 bits of its own
+        # bytes, because numpy knows no bfloat16; the seed joins them, because torch's generator heeds 32 bits alone
         content = inputs.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes()
         generator = torch.Generator().manual_seed(zlib.crc32(content, self.seed))
         # the Gumbel trick on the processor, so that every device draws the same
