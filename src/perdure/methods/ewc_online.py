@@ -18,9 +18,9 @@ def ewc_online(
 ) -> Method:
     """EWC with one anchor, the newest, and the mean Fisher information of all domains.
 
-    Source: Schwarz et al. 2018 and Huszár 2018 for the single anchor. Decided here: the mean over domains, so that
-        one λ means the same
-    after any number of them.
+    Source: Schwarz et al. 2018 and Huszár 2018 for the single anchor.
+
+    Decided here: the mean over domains, so that one λ means the same after any number of them.
 
     Args:
         strength: λ; it means something only for one network and task, so search it (1e-2 to 1e5). `auto` finds it
