@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 FAILED, USAGE, SOME_FILES_FAILED, INTERRUPTED = 1, 2, 6, 130
 """Exit codes besides 0; see docs/cli.md."""
 
+PIPE_WIDTH = 120
+
 
 class Bar:
     """Progress of long work: a bar that moves for what is going on, and a line for each thing that is over.
@@ -102,7 +104,8 @@ def show(result: dict[str, Any], as_json: bool, *renderables: RenderableType) ->
     if as_json:
         sys.stdout.write(json.dumps(result, indent=2, allow_nan=False) + "\n")
         return
-    console = Console()
+    # a file or a pipe has no width of its own; tables are as wide as they need to be
+    console = Console(width=None if sys.stdout.isatty() else PIPE_WIDTH)
     for renderable in renderables:
         if isinstance(renderable, str):  # a path in it stays in one piece, to be copied
             console.print(renderable, markup=False, highlight=False, soft_wrap=True)
