@@ -6,7 +6,7 @@ BIN := .venv/bin
 INSTALLED := .venv/installed
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint format methods-table mutants clean
+.PHONY: help demo test lint format methods-table clean
 
 help:
 	@echo "make demo    the main job on an embedded default; writes demo/"
@@ -15,7 +15,6 @@ help:
 	@echo "make format  lets ruff mend what it can"
 	@echo "make mutants plants known faults and sees whether the tests catch each"
 	@echo "make methods-table DATA=FOLDER  one update by every method on real data; writes docs/methods/table.md"
-	@echo "make mutants plants known faults one at a time and sees whether the tests catch each"
 	@echo "make clean   removes .venv, demo/ and all caches"
 
 $(INSTALLED): pyproject.toml constraints.txt
@@ -48,9 +47,6 @@ format: $(INSTALLED)
 
 methods-table: $(INSTALLED)
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/every_method.py --data $(DATA)
-
-mutants: $(INSTALLED)
-	$(BIN)/python tests/mutants.py
 
 clean:
 	rm -rf .venv demo build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
