@@ -25,6 +25,14 @@ def test_weights_come_at_the_granularity_that_is_kept_or_asked_for() -> None:
     assert memory.importance("mas", "parameter")["weight"].tolist() == [[0.0, 1.0]]
 
 
+def test_freezing_is_given_the_newest_domains_importance_as_it_was_measured() -> None:
+    """Clipping makes ties at 1, and ties would decide what is frozen: 5 and 9 are both 1 once they are scaled."""
+    raw, scaled = {"weight": torch.tensor([[5.0, 9.0]])}, {"weight": torch.tensor([[1.0, 1.0]])}
+    memory = Memory({"weight": torch.zeros(1, 2)}, {"mas": Accumulated(scaled, raw, 1, SETTINGS)})
+    assert memory.past("mas").latest["weight"].tolist() == [[5.0, 9.0]]
+    assert memory.past("mas").weights["weight"].tolist() == [[1.0, 1.0]]
+
+
 def test_without_a_measure_or_with_several_one_has_to_be_named() -> None:
     with pytest.raises(MethodError, match=r"holds 0 measures of importance \(none\); name one"):
         _ = Memory({}, {}).weights
