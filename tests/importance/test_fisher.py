@@ -9,6 +9,7 @@ from torch.testing import assert_close
 
 from perdure.errors import MethodError
 from perdure.importance import RAW, Fisher, Scaling
+from perdure.importance.likelihood import Categorical
 from perdure.types import IGNORED
 
 seeds = st.integers(0, 10_000)
@@ -72,6 +73,34 @@ def test_dataset_labels_of_a_softmax_of_a_linear_layer_in_closed_form(seed: int)
     exactly(omega["weight"], torch.einsum("nk,nj->kj", score**2, x**2) / 5)
 
 
+@given(seed=seeds, outputs=st.integers(1, 16))
+def test_the_fisher_information_of_linear_gaussian_regression_in_closed_form(seed: int, outputs: int) -> None:
+    """d log p / d W_kj = (y_k - f_k) x_j with E (y_k - f_k)² = 1: the mean of x_j², whatever the weights are."""
+    torch.manual_seed(seed)
+    model, x = nn.Linear(3, outputs).double(), torch.randn(4, 3, dtype=torch.float64)
+    omega = Fisher("expected", likelihood="gaussian").estimate(model, [x])
+    exactly(omega["weight"], (x**2).mean(0).expand(outputs, 3))
+    exactly(omega["bias"], torch.ones(outputs, dtype=torch.float64))
+
+
+@given(seed=seeds)
+def test_targets_of_linear_gaussian_regression_in_closed_form(seed: int) -> None:
+    """The mean of (y_k - f_k)² x_j²: residuals of the data, not of the model."""
+    torch.manual_seed(seed)
+    model, x, y = nn.Linear(3, 2).double(), torch.randn(5, 3).double(), torch.randn(5, 2).double()
+    residual = y - model(x).detach()
+    omega = Fisher("dataset", likelihood="gaussian").estimate(model, [(x, y)])
+    exactly(omega["weight"], torch.einsum("nk,nj->kj", residual**2, x**2) / 5)
+
+
+def test_drawn_targets_of_linear_gaussian_regression_converge_to_the_expectation() -> None:
+    """Squares of normal draws have variance 2: four standard errors of the mean of 2000."""
+    x = torch.stack([torch.ones(2000), torch.arange(2000.0)], dim=1).double()
+    model = nn.Linear(2, 1, bias=False).double()
+    found = Fisher(likelihood="gaussian").estimate(model, [x])["weight"][0, 0].item()
+    assert found == pytest.approx(1, abs=4 * (2 / 2000) ** 0.5)
+
+
 def test_pixels_of_a_sample_are_summed_and_ignored_ones_left_out() -> None:
     """Pixels x = 1, 2 and 5 with labels 1, 0 and none at p = 1/2: (1/2 - 2/2)² = 1/4."""
     x, y = torch.tensor([[[1.0, 2.0, 5.0]]], dtype=torch.float64), torch.tensor([[1, 0, IGNORED]])
@@ -106,7 +135,7 @@ def test_drawn_labels_are_those_that_dataset_labels_would_have_been() -> None:
     torch.manual_seed(0)
     model, x = nn.Conv1d(2, 3, 1), torch.randn(4, 2, 5)
     measure = Fisher(seed=3)
-    drawn = torch.cat([measure._drawn(one, model(one).log_softmax(1)) for one in x.split(1)])
+    drawn = torch.cat([Categorical().drawn(model(one), measure._generator(one)) for one in x.split(1)])
     assert drawn.shape == (4, 5)
     assert drawn.unique().tolist() == [0, 1, 2]
     expected = Fisher("dataset").estimate(model, [(x, drawn)])
@@ -124,8 +153,8 @@ def test_a_draw_belongs_to_its_seed_and_its_sample() -> None:
 
 
 def test_a_class_that_cannot_be_is_never_drawn() -> None:
-    log_p = torch.tensor([[0.0, -torch.inf, -torch.inf]]).log_softmax(1)
-    assert {int(Fisher(seed=seed)._drawn(torch.ones(1), log_p)) for seed in range(50)} == {0}
+    output = torch.tensor([[0.0, -torch.inf, -torch.inf]])
+    assert {int(Categorical().drawn(output, torch.Generator().manual_seed(seed))) for seed in range(50)} == {0}
 
 
 @pytest.mark.parametrize("labels", ["sampled", "dataset", "expected"])
@@ -138,6 +167,8 @@ def test_importance_is_0_where_the_model_is_certain_and_right(labels: str) -> No
 def test_the_expectation_over_all_classes_is_refused_where_it_is_not_exact() -> None:
     with pytest.raises(MethodError, match=r"at most 16 classes; this output has shape \(1, 17\). Use \"sampled\""):
         Fisher("expected").estimate(nn.Linear(2, 17), [torch.ones(1, 2)])
+    with pytest.raises(MethodError, match="regressions of at most 16 values"):
+        Fisher("expected", likelihood="gaussian").estimate(nn.Linear(2, 17), [torch.ones(1, 2)])
     with pytest.raises(MethodError, match=r"shape \(1, 3, 4\)"):
         Fisher("expected").estimate(nn.Conv1d(2, 3, 1), [torch.ones(1, 2, 4)])
 
@@ -147,9 +178,16 @@ def test_dataset_labels_have_to_be_there() -> None:
         Fisher("dataset").estimate(nn.Linear(2, 3), [torch.ones(1, 2)])
 
 
+def test_targets_of_a_regression_are_never_broadcast() -> None:
+    with pytest.raises(MethodError, match=r"output's shape, \(1, 2\) for one sample; got \(1,\)"):
+        Fisher("dataset", likelihood="gaussian").estimate(nn.Linear(3, 2), [(torch.ones(4, 3), torch.ones(4))])
+
+
 def test_settings_out_of_range_are_refused() -> None:
     with pytest.raises(MethodError, match="`labels` must be one of 'sampled', 'dataset', 'expected'; got 'true'"):
         Fisher("true")
+    with pytest.raises(MethodError, match="`likelihood` must be one of 'categorical', 'gaussian'; got 'normal'"):
+        Fisher(likelihood="normal")
     with pytest.raises(MethodError, match="`seed` must be a whole number from 0"):
         Fisher(seed=-1)
 

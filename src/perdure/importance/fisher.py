@@ -8,13 +8,12 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import torch
-from torch.nn import functional
 
 from perdure.errors import MethodError, check_choice
 from perdure.importance.base import RAW, Importance, SumOverProcesses, one_process
+from perdure.importance.likelihood import LIKELIHOODS, LikelihoodName
 from perdure.importance.per_sample import Term, mean_over_terms
 from perdure.importance.scaling import Scaling
-from perdure.types import IGNORED
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -22,9 +21,6 @@ if TYPE_CHECKING:
     from perdure.types import Batches, ParamDict
 
 Labels: TypeAlias = Literal["sampled", "dataset", "expected"]
-
-FEW_CLASSES = 16
-"""Up to so many classes the expectation over all of them is taken exactly."""
 
 
 @dataclass(frozen=True)
@@ -47,12 +43,14 @@ class Fisher(Importance):
     Args:
         labels: `sampled` draws y from the model's own output; `dataset` takes the true labels (the empirical Fisher,
             which many implementations use); `expected` weighs every class by its probability, exactly, for
-            classifications of at most 16 classes.
+            classifications of at most 16 classes and regressions of at most 16 values.
+        likelihood: `categorical` for classifications and segmentations; `gaussian` for regressions, of variance 1.
         seed: of the draws, from 0 to 2**32 - 1.
     """
 
     labels: Labels = "sampled"
     seed: int = 0
+    likelihood: LikelihoodName = field(default="categorical", kw_only=True)
     scaling: Scaling = field(default=RAW, kw_only=True)
 
     name = "fisher"
@@ -60,6 +58,7 @@ class Fisher(Importance):
     def __post_init__(self) -> None:
         super().__post_init__()
         check_choice("labels", self.labels, Labels)
+        check_choice("likelihood", self.likelihood, LikelihoodName)
         if not 0 <= self.seed < 2**32:
             raise MethodError(f"`seed` must be a whole number from 0 to 2**32 - 1; got {self.seed}.")
 
@@ -74,28 +73,18 @@ class Fisher(Importance):
         return mean_over_terms(model, batches, self._terms, torch.square, sum_over_processes)
 
     def _terms(self, inputs: Tensor, output: Tensor, target: Tensor | None) -> Iterator[Term]:
-        log_p = output.log_softmax(dim=1)
+        likelihood = LIKELIHOODS[self.likelihood]
         if self.labels == "expected":
-            if output.ndim != 2 or output.shape[1] > FEW_CLASSES:
-                raise MethodError(
-                    f'Fisher(labels="expected") is for classifications of at most {FEW_CLASSES} classes; this output '
-                    f'has shape {tuple(output.shape)}. Use "sampled".'
-                )
-            for label, probability in enumerate(log_p.detach().exp()[0]):
-                yield Term(log_p[0, label], probability)
+            yield from likelihood.expected(output)
             return
-        if self.labels == "dataset":
-            if target is None:
-                raise MethodError('Fisher(labels="dataset") needs batches of (input, target); got inputs alone.')
-            yield Term(-functional.nll_loss(log_p, target, ignore_index=IGNORED, reduction="sum"))
-            return
-        yield Term(-functional.nll_loss(log_p, self._drawn(inputs, log_p), reduction="sum"))
+        if self.labels == "sampled":
+            target = likelihood.drawn(output, self._generator(inputs))
+        if target is None:
+            raise MethodError('Fisher(labels="dataset") needs batches of (input, target); got inputs alone.')
+        yield Term(likelihood.log_p(output, target))
 
-    def _drawn(self, inputs: Tensor, log_p: Tensor) -> Tensor:
-        """One class a pixel, `(1, *spatial)`, drawn with the probabilities of the output."""
+    def _generator(self, inputs: Tensor) -> torch.Generator:
+        """Of one sample's draws."""
         # bytes, because numpy knows no bfloat16; the seed joins them, because torch's generator heeds 32 bits alone
         content = inputs.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes()
-        generator = torch.Generator().manual_seed(zlib.crc32(content, self.seed))
-        # the Gumbel trick on the processor, so that every device draws the same
-        uniform = torch.rand(log_p.shape, generator=generator, dtype=torch.float64).clamp_min(1e-300)
-        return (log_p.detach().cpu().double() - (-uniform.log()).log()).argmax(dim=1).to(log_p.device)
+        return torch.Generator().manual_seed(zlib.crc32(content, self.seed))
