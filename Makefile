@@ -6,7 +6,7 @@ BIN := .venv/bin
 INSTALLED := .venv/installed
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint format methods-table clean
+.PHONY: help demo test lint format mutants methods-table results clean
 
 help:
 	@echo "make demo    the main job on an embedded default; writes demo/"
@@ -15,6 +15,7 @@ help:
 	@echo "make format  lets ruff mend what it can"
 	@echo "make mutants plants known faults and sees whether the tests catch each"
 	@echo "make methods-table DATA=FOLDER  one update by every method on real data; writes docs/methods/table.md"
+	@echo "make results  the pages of docs/results, from the records in benchmarks/records"
 	@echo "make clean   removes .venv, demo/ and all caches"
 
 $(INSTALLED): pyproject.toml constraints.txt
@@ -37,7 +38,7 @@ lint: $(INSTALLED)
 test: lint
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 $(PYTEST_ARGS)
 
-# plants known faults one at a time; every one must be caught by a test (about a quarter of an hour)
+# plants known faults one at a time; every one must be caught by a test that passes without it (tens of minutes)
 mutants: $(INSTALLED)
 	$(BIN)/python tests/mutants.py
 
@@ -47,6 +48,9 @@ format: $(INSTALLED)
 
 methods-table: $(INSTALLED)
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/every_method.py --data $(DATA)
+
+results: $(INSTALLED)
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/results.py
 
 clean:
 	rm -rf .venv demo build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

@@ -4,7 +4,8 @@
     python tests/mutants.py signed     # those whose name contains a word
 
 Each fault is planted in a copy of `src`; the project itself is not touched. A fault counts as caught when a test
-fails by an assertion or an error of its own, not when the code cannot be imported.
+fails by an assertion or an error of its own, not when the code cannot be imported. The tests are run without any fault
+first: where they fail already, nothing could be said.
 """
 
 from __future__ import annotations
@@ -47,8 +48,8 @@ MUTANTS = (
            "from perdure.regularization.steps import masked_gradients\n        "
            "with masked_gradients(model, optimizer, share):", "tests/regularization"),
     Mutant("a generator of measures that is exhausted after its first use", "update/train.py",
-           "measures = tuple(_measure(release, key, method) for key in release.memory.measures)",
-           "measures = (_measure(release, key, method) for key in release.memory.measures)", "tests/update"),
+           "tuple(_measure(release, key, method) for key in release.memory.measures)",
+           "(_measure(release, key, method) for key in release.memory.measures)", "tests/update"),
     Mutant("the anchor is not renewed after a domain", "update/consolidation.py",
            "    return Memory(\n        anchor=anchor,",
            "    return Memory(\n        anchor=anchor if previous is None else previous.anchor,", "tests/update"),
@@ -72,7 +73,7 @@ MUTANTS = (
            "tests/update"),
     Mutant("Fisher information of absolute gradients", "importance/fisher.py",
            "self._terms, torch.square,", "self._terms, torch.abs,", "tests/importance"),
-    Mutant("labels of the Fisher information are the most probable class", "importance/fisher.py",
+    Mutant("labels of the Fisher information are the most probable class", "importance/likelihood.py",
            "(-uniform.log()).log()", "0 * uniform", "tests/importance"),
     Mutant("a structure that is absent in both scores 1", "evaluation/dice.py",
            "scores = np.full(classes, np.nan)", "scores = np.full(classes, 1.0)", "tests/evaluation"),
@@ -85,30 +86,48 @@ MUTANTS = (
 )  # fmt: skip
 
 
-def run(mutant: Mutant) -> str:
-    """Plants one fault and runs its tests: `caught`, `survived`, or why it could not be planted."""
+def outcome(tests: str, mutant: Mutant | None = None) -> tuple[int, str]:
+    """Runs tests against a copy of `src`, with a fault in it or without: the exit code, and the last line.
+
+    Raises:
+        LookupError: if the fault cannot be planted.
+    """
     with tempfile.TemporaryDirectory(prefix="perdure-mutant-") as folder:
         source = Path(folder) / "src"
         shutil.copytree(ROOT / "src", source, ignore=shutil.ignore_patterns("__pycache__"))
-        file = source / "perdure" / mutant.file
-        text = file.read_text(encoding="utf-8")
-        if mutant.right not in text:
-            return "NOT PLANTED: the text to replace is gone; mend tests/mutants.py"
-        file.write_text(text.replace(mutant.right, mutant.wrong), encoding="utf-8")
+        if mutant is not None:
+            file = source / "perdure" / mutant.file
+            text = file.read_text(encoding="utf-8")
+            if mutant.right not in text:
+                raise LookupError("the text to replace is gone; mend tests/mutants.py")
+            file.write_text(text.replace(mutant.right, mutant.wrong), encoding="utf-8")
         environment = {**os.environ, "PYTHONPATH": str(source), "OMP_NUM_THREADS": "1", "PYTHONDONTWRITEBYTECODE": "1"}
         done = subprocess.run(
-            [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", *mutant.tests.split()],
+            [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", *tests.split()],
             cwd=ROOT, env=environment, capture_output=True, text=True, check=False,
         )  # fmt: skip
-    last = done.stdout.strip().splitlines()[-1] if done.stdout.strip() else done.stderr
-    if done.returncode == 1 and "failed" in last and "error" not in last:
+    return done.returncode, done.stdout.strip().splitlines()[-1] if done.stdout.strip() else done.stderr
+
+
+def run(mutant: Mutant) -> str:
+    """Plants one fault and runs its tests: `caught`, `survived`, or why it could not be planted."""
+    try:
+        code, last = outcome(mutant.tests, mutant)
+    except LookupError as error:
+        return f"NOT PLANTED: {error}"
+    if code == 1 and "failed" in last and "error" not in last:
         return "caught"
-    return "SURVIVED" if done.returncode == 0 else f"BROKEN: {last}"
+    return "SURVIVED" if code == 0 else f"BROKEN: {last}"
 
 
 def main() -> int:
     """Runs all faults, or those named on the command line; the exit code is the number not caught."""
     chosen = [one for one in MUTANTS if not sys.argv[1:] or any(word in one.name for word in sys.argv[1:])]
+    for tests in dict.fromkeys(one.tests for one in chosen):
+        code, last = outcome(tests)
+        if code != 0:
+            sys.stdout.write(f"{tests} fails without any fault: {last}\n")
+            return len(chosen)
     missed = 0
     for place, mutant in enumerate(chosen, 1):
         result = run(mutant)

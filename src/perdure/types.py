@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Annotated, Literal, Protocol, TypeAlias, runtime_checkable
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
@@ -16,6 +16,8 @@ ParamDict: TypeAlias = "dict[str, Tensor]"
 Batch: TypeAlias = "tuple[Tensor, Tensor]"
 """Input `(batch, channels, *spatial)`, float32; target `(batch, *spatial)` or `(batch,)`, int64."""
 
+SumOverProcesses: TypeAlias = "Callable[[Tensor], Tensor]"
+
 Split: TypeAlias = Literal["train", "val", "test"]
 Task: TypeAlias = Literal["segmentation", "classification"]
 Granularity: TypeAlias = Literal["parameter", "kernel", "filter"]
@@ -25,6 +27,11 @@ Statistics: TypeAlias = Literal["target", "original", "frozen", "per-domain", "r
 SPLITS: tuple[Split, ...] = ("train", "val", "test")
 IGNORED = 255
 """The target value of a pixel that counts neither in a loss nor in a score (outside the field of view)."""
+
+
+def one_process(value: Tensor) -> Tensor:
+    """The sum over all processes where there is only this one."""
+    return value
 
 
 def _axis_codes(codes: str) -> str:

@@ -49,9 +49,20 @@ def test_a_configuration_file_can_say_settings_too(folder: Path, tmp_path: Path,
     assert written(tmp_path / "b")["method"]["regularizer"]["fraction"] == 0.5
 
 
+def test_trainable_says_what_trains_under_any_method(folder: Path, tmp_path: Path, command: Command) -> None:
+    command.succeeds(*words(folder, "--method", "ewc-online", "--trainable", "head", "--out", tmp_path / "b"))
+    assert written(tmp_path / "b")["method"]["trainable"] == "head"
+    before, after = (load_file(path / "weights.safetensors") for path in (folder / "base", tmp_path / "b"))
+    moved = {name for name in before if not name.endswith(("running_mean", "running_var", "num_batches_tracked"))}
+    moved = {name for name in moved if not before[name].equal(after[name])}
+    assert moved == {"classifier.conv.weight", "classifier.conv.bias"}
+
+
 @pytest.mark.parametrize(
     ("more", "said", "code"),
     [
+        (("--method", "bn-only", "--trainable", "head"), "Method 'bn-only' itself says what trains (batch-norm)", 1),
+        (("--trainable", "head", "--set", "trainable=all"), "--set trainable=all: trainable is 'head' already", 2),
         (("--set", "strength"), "--set strength: must be NAME=VALUE, for example strength=1e4", 2),
         (("--set", "a=1", "--set", "a=2"), "--set a=2: a is 1 already; say it once", 2),
         (("--recipe", "authors", "--set", "recipe=paper"), "recipe is 'authors' already", 2),

@@ -135,6 +135,7 @@ def test_of_a_healthy_update_nothing_is_found() -> None:
 
 NOTHING = {"restraint": 0.0, "step_share": 1.0, "step_change": 0.0}
 EXPLICIT = {"step_share": 1.0, "step_change": 0.0}
+REPORT = {"steps": 60, "shortened_steps": 40, "multiplier": 0.5, "strength": 5.0}
 FREEZING = Method("mas-fix", "x", "x", Freezing(0.25, of="free"), MAS())
 
 FIRES: dict[str, tuple[str, Case]] = {
@@ -152,6 +153,7 @@ FIRES: dict[str, tuple[str, Case]] = {
         Case(epochs=epochs(restraint_gradient=10.0, **EXPLICIT)),
     ),
     "dominating: 0.5 % of the step": ("dominating-penalty", Case(epochs=epochs(step_share=0.005, step_change=0.99))),
+    "found": ("found-strength", Case(training={"report": REPORT})),
     "loss: rises to more than twice": ("unstable-loss", Case(epochs=epochs((1.0, 0.4, 0.9, 0.5, 0.5)))),
     "loss: ends above its start": ("unstable-loss", Case(epochs=epochs((1.0, 0.9, 1.0, 1.05, 1.1)))),
     "no release": ("unfinished-run", Case(is_finished=False, epochs=epochs()[:2])),
@@ -197,6 +199,10 @@ SILENT: dict[str, tuple[str, Case]] = {
     "dominating in one epoch": (
         "dominating-penalty",
         Case(epochs=[epochs(step_share=0.005)[0], *epochs()[1:]]),
+    ),
+    "nothing was shortened": (
+        "found-strength",
+        Case(training={"report": {**REPORT, "shortened_steps": 0, "strength": 0.0}}),
     ),
     "a rise that is noise": ("unstable-loss", Case(epochs=epochs((1.0, 0.01, 0.03, 0.02, 0.02)))),
     "one epoch": ("unstable-loss", Case(epochs=epochs((1.0,), None))),
@@ -283,6 +289,12 @@ def test_a_strength_that_is_found_may_rest_while_less_is_lost_than_is_allowed() 
     (found,) = Case(method=chosen, epochs=epochs(restraint=1e-6, step_change=0.0)).diagnosis().findings
     assert (found.rule, found.kind) == ("dead-penalty", "note")
     assert found.advice == "The loss that is allowed (0.1) was never reached; allow less to forget less."
+
+
+def test_a_strength_that_was_found_is_a_note_with_its_numbers() -> None:
+    (found,) = Case(training={"report": REPORT}).diagnosis().findings
+    assert (found.kind, found.numbers) == ("note", REPORT)
+    assert found.sentence == "The strength was found: auto: λ 5 in the last of 40 steps that were shortened, of 60."
 
 
 def test_problems_come_before_notes() -> None:

@@ -8,8 +8,9 @@ from rich.console import Console
 
 import fakes
 from perdure.evidence.release_text import identity_panel, identity_record
-from perdure.methods import mas_lr
+from perdure.methods import mas_fix, mas_lr
 from perdure.models import NetworkSpec
+from perdure.regularization import Freezing
 from perdure.release import Ancestor, Identity
 from perdure.release.identity import Measure
 from perdure.types import Intensity
@@ -104,3 +105,36 @@ def test_volumes_for_a_3_d_network_are_not_cut() -> None:
 def test_the_record_is_all_of_it_as_json() -> None:
     one = identity()
     assert Identity.model_validate(json.loads(json.dumps(identity_record(one), allow_nan=False))) == one
+
+
+@pytest.mark.parametrize(
+    ("form", "said"),
+    [
+        (Freezing(0.25), "frozen 40% of the parameters are frozen for good; at 25% an update, 2 more leave something"),
+        (
+            Freezing(0.25, of="free"),
+            "frozen 40% of the parameters are frozen for good; one more update makes that at most 55%",
+        ),
+    ],
+)
+def test_a_release_that_freezes_says_how_many_more_updates_fit(form: Freezing, said: str) -> None:
+    method = {**mas_fix().record(), "regularizer": form.settings()}
+    assert said in printed(identity(method=method, training={"frozen_share": 0.4}))
+    assert "frozen" not in printed(identity(training={"frozen_share": 0.4}))
+
+
+@pytest.mark.parametrize(
+    ("report", "said"),
+    [
+        (
+            {"shortened_steps": 40, "strength": 12.34567},
+            "auto: λ 12.35 in the last of 40 steps that were shortened, of 60",
+        ),
+        ({"shortened_steps": 60, "strength": None}, "auto: λ without bound in the last of 60 steps"),
+        ({"shortened_steps": 0, "strength": 0.0}, "auto: the loss that is allowed was not reached in 60 steps"),
+    ],
+)
+def test_a_strength_that_was_found_is_told(report: dict[str, float | None], said: str) -> None:
+    training = {"report": {"steps": 60, "multiplier": 0.5, **report}}
+    assert f"strength {said}" in printed(identity(training=training))
+    assert "strength" not in printed(identity())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import math
 import shutil
 from collections import Counter
 from pathlib import Path
@@ -11,7 +12,8 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from command import Command
+from command import Command, quietly
+from perdure.methods import built_in
 
 NETWORK = """
 from torch import nn
@@ -84,3 +86,33 @@ def test_brain_volumes_with_left_and_right_as_one(shared_data: Path, tmp_path: P
     assert labels.shape == scan.shape
     assert labels.affine.tobytes() == scan.affine.tobytes()
     assert np.issubdtype(labels.get_data_dtype(), np.integer)
+
+
+@pytest.fixture(scope="module")
+def cameras(shared_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two releases of the first camera that hold all importance: one plain, one with dropout."""
+    folder = tmp_path_factory.mktemp("cameras")
+    measures = ("--measure", "mas", "--measure", "fisher", "--measure", "si")
+    words = ("--data", shared_data / "retina_vessels", "--domain", "drive", "--epochs", 1, *measures)
+    network = ("--filters", 4, "--kernel-size", 3, "--size", 48, "--importance-samples", 4)
+    quietly("train", *words, *network, "--out", folder / "plain")
+    quietly("train", *words, *network, "--dropout", 0.2, "--out", folder / "with-dropout")
+    return folder
+
+
+@pytest.mark.parametrize("name", built_in())
+def test_every_method_updates_from_one_camera_to_another(
+    name: str, shared_data: Path, cameras: Path, tmp_path: Path, command: Command
+) -> None:
+    method = built_in()[name]()
+    release = cameras / ("with-dropout" if method.needs_dropout else "plain")
+    old = ("--joint-with", "drive") if method.data in ("cumulative", "replay") else ()
+    allowed = ("--allow-patient-data",) if method.data == "replay" else ()
+    data = ("--data", shared_data / "retina_vessels", "--domain", "chase", "--epochs", 1, "--importance-samples", 4)
+    words = ("--method", name, *old, *allowed, "--out", tmp_path / name)
+    record = command.succeeds("update", "--release", release, *data, *words, "--json").json
+    assert record["method"]["name"] == name
+    assert [seen["domain"] for seen in record["domains"]] == ["drive", "chase"]
+    epochs = record["training"]["epochs"]
+    assert [math.isfinite(epoch["loss"]) for epoch in epochs] == ([] if method.data == "none" else [True])
+    assert record["measures"].keys() >= {"mas", "fisher", "si"}

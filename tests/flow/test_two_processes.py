@@ -2,14 +2,28 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import load_file
+from torch import Tensor
 
 import synthetic
 from command import in_a_process_of_its_own, quietly
+from perdure.importance import MAS, SI, Fisher
+from perdure.methods import Method, ewc, finetune, lwf, mas, mas_fix, mas_lr, si
+from perdure.regularization import FORMS, SurrogateLoss
+from perdure.release import Release
+from perdure.update import Recipe, train, update
+from reference.domains import TinyDomain, segmenter
+from reference.pair import by_two_processes
+
+METHODS: dict[str, Method] = {
+    "finetune": finetune(), "mas, proximal": mas(1.0), "mas-lr": mas_lr(), "mas-fix": mas_fix(), "lwf": lwf(),
+    "ewc, explicit": replace(ewc(), regularizer=SurrogateLoss(0.1, "half", "each", "explicit")), "si": si(),
+}  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -50,3 +64,46 @@ def test_what_goes_wrong_in_one_of_them_is_one_message(one: Path, tmp_path: Path
     assert "Traceback" not in ended.err
     assert "Lower the learning rate (--learning-rate)" in ended.err.partition("error: ")[2]
     assert not (tmp_path / "two").exists()
+
+
+@pytest.fixture(scope="module")
+def updates(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Release, Release]]:
+    """The same update by one process and by two, which have 3 and 2 samples of one step and 2 and 1 of the other."""
+    torch.manual_seed(0)
+    recipe = Recipe(learning_rate=0.05, epochs=2, batch_size=5, clip_norm=1.0)
+    base = train(segmenter(dropout=0.0), TinyDomain(), recipe=recipe, measures=(MAS(), Fisher(), SI()))
+    domain = TinyDomain("site-b", contrast=0.5)
+    shared = by_two_processes(base, domain, METHODS, recipe, tmp_path_factory.mktemp("two"))
+    return {
+        name: (update(base, domain, method=method, recipe=recipe), Release.open(shared[name], network=segmenter()))
+        for name, method in METHODS.items()
+    }
+
+
+def differ(one: dict[str, Tensor], two: dict[str, Tensor]) -> float:
+    """The largest difference, as a share of the largest value of its tensor."""
+    assert one.keys() == two.keys()
+    return max(
+        float((two[name] - value).abs().max() / value.abs().max().clamp_min(1e-12)) for name, value in one.items()
+    )
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_every_form_trains_by_two_processes_as_by_one(method: str, updates: dict[str, tuple[Release, Release]]) -> None:
+    """To a few roundings of float32; those of importance grow with the steps and gradients that it is made of."""
+    one, two = updates[method]
+    weights = [
+        {name: value for name, value in release.model.state_dict().items() if value.is_floating_point()}
+        for release in (one, two)
+    ]
+    assert differ(*weights) < 2e-6
+    for epoch, other in zip(one.identity.training["epochs"], two.identity.training["epochs"], strict=True):
+        assert other == {
+            fact: None if value is None else pytest.approx(value, rel=2e-6, abs=1e-9) for fact, value in epoch.items()
+        }
+    for key, measure in one.memory.measures.items():
+        assert differ(measure.latest, two.memory.measures[key].latest) < 3e-5, key
+
+
+def test_no_form_is_left_out() -> None:
+    assert {type(method.regularizer) for method in METHODS.values()} == set(FORMS.values())

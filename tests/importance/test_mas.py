@@ -13,11 +13,11 @@ from reference.networks import NETWORKS, network, samples
 
 
 def linear_softmax() -> nn.Module:
-    """W = 0 and b = log p, so that the softmax is p = (1/2, 1/4, 1/4) whatever the input."""
-    model = nn.Linear(2, 3)
+    """W = 0 and b = log p, so that the softmax is p = (1/2, 1/4, 1/4) whatever the input; in float64."""
+    model = nn.Linear(2, 3).double()
     with torch.no_grad():
         model.weight.zero_()
-        model.bias.copy_(torch.tensor([0.5, 0.25, 0.25]).log())
+        model.bias.copy_(torch.tensor([0.5, 0.25, 0.25]).double().log())
     return model
 
 
@@ -28,14 +28,15 @@ def test_a_linear_softmax_network_by_hand() -> None:
 
     p = (1/2, 1/4, 1/4) has S = 3/8, so dS/dz = (1/8, -1/16, -1/16). dS/dW_ji = dS/dz_j x_i with x = (1, -2).
     """
-    omega = MAS().estimate(linear_softmax(), [torch.tensor([[1.0, -2.0]])])
-    torch.testing.assert_close(omega["bias"], torch.tensor([1 / 8, 1 / 16, 1 / 16]))
-    torch.testing.assert_close(omega["weight"], torch.tensor([[1 / 8, 1 / 4], [1 / 16, 1 / 8], [1 / 16, 1 / 8]]))
+    omega = MAS().estimate(linear_softmax(), [torch.tensor([[1.0, -2.0]]).double()])
+    expected = {"bias": [1 / 8, 1 / 16, 1 / 16], "weight": [[1 / 8, 1 / 4], [1 / 16, 1 / 8], [1 / 16, 1 / 8]]}
+    for name, value in expected.items():
+        torch.testing.assert_close(omega[name], torch.tensor(value).double(), rtol=0, atol=1e-10)
 
 
 def test_samples_do_not_cancel() -> None:
     """x and -x have opposite gradients: their signed mean would be 0, their importance is that of either."""
-    x = torch.tensor([[1.0, -2.0]])
+    x = torch.tensor([[1.0, -2.0]]).double()
     both = MAS().estimate(linear_softmax(), [torch.cat([x, -x])])
     torch.testing.assert_close(both["weight"], MAS().estimate(linear_softmax(), [x])["weight"])
 

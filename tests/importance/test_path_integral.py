@@ -133,6 +133,29 @@ def test_what_was_frozen_or_not_trained_did_nothing_for_the_loss() -> None:
     assert not any(value.any() for value in SI().estimate(model, [], watched={}).values())
 
 
+def test_a_step_that_mixed_precision_leaves_out_did_no_work() -> None:
+    """A fused optimizer's hooks run although it does not move; 0 times an infinite gradient is NaN."""
+    model, state = Point(1.0), {}
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1, fused=True)
+    scaler = torch.amp.GradScaler("cpu")
+    with SI().watching(model, optimizer, state):
+        scaler.scale((model.theta * float("inf")).sum()).backward()
+        scaler.step(optimizer)
+    assert state["work"]["theta"].item() == 0
+
+
+def test_small_importance_of_half_precision_is_kept() -> None:
+    """g = 1e-3 and a step of 1e-6 from 0 do the work 1e-9, over 1e-12 + 0.1: float16 ends at 6e-8."""
+    model = Point(0.0).half()
+    model.theta.grad = torch.full((1,), 1e-3, dtype=torch.float16)
+    optimizer, state = torch.optim.SGD(model.parameters(), lr=1e-3), {}
+    with SI().watching(model, optimizer, state):
+        optimizer.step()
+    omega = SI().estimate(model, [], watched=state)["theta"]
+    assert omega.dtype == torch.float32
+    assert omega.item() == pytest.approx(1e-8, rel=0.1)
+
+
 def test_a_model_trained_elsewhere_has_no_path() -> None:
     with pytest.raises(MethodError, match="SI is gathered while a model trains; this one was trained elsewhere"):
         SI().estimate(Point(1.0), [])

@@ -9,7 +9,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from perdure.errors import BatchNormError, MethodError
 from perdure.importance import MAS
-from perdure.importance.per_sample import mean_over_samples
+from perdure.importance.per_sample import Term, mean_over_samples, mean_over_terms
 from reference.networks import NETWORKS, Tied, bits, everything, network, samples, target_for
 
 kinds = st.sampled_from(sorted(NETWORKS))
@@ -203,6 +203,29 @@ def test_autocast_outside_does_not_lower_the_precision() -> None:
 def test_importance_has_the_precision_of_its_parameter() -> None:
     model = network("linear", 0).double()
     assert MAS().estimate(model, [samples(2, 0).double()])["1.weight"].dtype == torch.float64
+
+
+@pytest.mark.parametrize(
+    ("dtype", "gradient"), [(torch.float16, 1e-4), (torch.bfloat16, 1e-10), (torch.float32, 1e-15)]
+)
+def test_squares_of_small_gradients_are_kept(dtype: torch.dtype, gradient: float) -> None:
+    """Down to the smallest number of float32; float16 ends at 6e-8, which is the square of 2.4e-4."""
+    model = nn.Linear(1, 1, bias=False).to(dtype)
+    x = torch.full((2, 1), gradient, dtype=dtype)
+    omega = mean_over_samples(model, [x], first_output, torch.square, one_process)["weight"]
+    assert omega.dtype == torch.float32
+    assert omega.item() == pytest.approx(gradient**2, rel=0.02, abs=0)
+
+
+def test_a_square_that_single_precision_does_not_have_still_counts_by_its_weight() -> None:
+    """1e-23 squared is 1e-46, and times 1e8 1e-38: float32 ends at 1e-45."""
+
+    def weighted(inputs: Tensor, output: Tensor, target: Tensor | None) -> list[Term]:
+        return [Term(output.sum(), 1e8)]
+
+    model = nn.Linear(1, 1, bias=False)
+    omega = mean_over_terms(model, [torch.full((1, 1), 1e-23)], weighted, torch.square, one_process)["weight"]
+    assert omega.item() == pytest.approx(1e-38, rel=1e-3, abs=0)
 
 
 def test_a_network_that_moves_a_buffer_while_it_is_measured_is_named() -> None:

@@ -43,7 +43,8 @@ def test_the_example_of_the_documents_updates_a_release(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("measure", "form"), list(product(MEASURES, FORMS)))
 def test_any_measure_goes_with_any_form(tmp_path: Path, measure: str, form: str) -> None:
     more = "strength = 2.0\n" if form == "surrogate-loss" else ""
-    text = f'[importance]\nmeasure = "{measure}"\n[regularizer]\nform = "{form}"\n{more}'
+    scaling = '[importance.scaling]\nrange = "unit"\n'
+    text = f'[importance]\nmeasure = "{measure}"\n{scaling}[regularizer]\nform = "{form}"\n{more}'
     method = composed(written(tmp_path, text))
     assert (type(method.importance), type(method.regularizer)) == (MEASURES[measure], FORMS[form])
 
@@ -95,6 +96,7 @@ def test_settings_of_all_parts_are_taken_as_they_are_written(tmp_path: Path) -> 
         ('[regularizer]\nform = "freezing"\nshare = 0.5', "Regularizer 'freezing': .*share"),
         ('[regularizer]\nform = "freezing"\nhold = "gradeint"', "`hold` must be one of 'step', 'gradient'"),
         ('[regularizer]\nform = "freezing"', "Method 'mine' needs an importance measure"),
+        ('[importance]\nmeasure = "fisher"\n[regularizer]\nform = "learning-rate"', "its measure leaves it raw"),
         ('[regularizer]\nform = "distillation"\ntemperature = 0', "`temperature` must be a number above 0"),
         (f'[importance]\nmeasure = "maas"\n{PLAIN}', "There is no importance measure 'maas'"),
         (f'[importance]\nmeasure = "mas"\nscaling = "unit"\n{PLAIN}', "`scaling` must be a table"),

@@ -33,11 +33,23 @@ def test_every_method_makes_an_update_that_carries_all_importance_on(whole: Rele
     release = update(whole, new, method=method, recipe=RECIPE, joint_with=together, allow_patient_data=True)
     assert release.identity.method == method.record()
     assert {measure.key for measure in ALL} <= set(release.memory.measures)
-    assert all(release.memory.measures[measure.key].domains == 2 for measure in ALL)
+    # what training gathers has nothing to say of a domain that nothing trained on
+    learnt = {measure.key: 1 if name == "no-update" and measure.is_gathered else 2 for measure in ALL}
+    assert {key: release.memory.measures[key].domains for key in learnt} == learnt
     moved = any(
         not torch.equal(value, whole.model.state_dict()[key]) for key, value in release.model.state_dict().items()
     )
     assert moved == (name != "no-update")
+
+
+def test_where_nothing_trains_importance_that_training_gathers_stays_as_it_was(whole: Release) -> None:
+    release = update(whole, TinyDomain("site-b"), method=method_named("no-update"), recipe=RECIPE)
+    before, after = whole.memory.measures["si"], release.memory.measures["si"]
+    for name, omega in before.weights.items():
+        assert bool(omega.any())
+        assert torch.equal(after.weights[name], omega)
+        assert torch.equal(after.latest[name], before.latest[name])
+    assert (after.domains, after.samples) == (before.domains, before.samples)
 
 
 @pytest.mark.parametrize(

@@ -30,15 +30,15 @@ def test_a_step_by_hand() -> None:
     [[1, 2.625], [0, 1]] / 2.625; filter (row) means: 3.625 / 5.25 and 1 / 5.25.
     A step of SGD at rate 1 with gradient 1 then moves the rows by 1 - 0.690476 and 1 - 0.190476.
     """
-    model = nn.Linear(2, 2, bias=False)
+    model = nn.Linear(2, 2, bias=False).double()
     with torch.no_grad():
         model.weight.copy_(torch.tensor([[1.0, 0.0], [0.0, 0.25]]))
     method = mas_lr()
-    memory = consolidate(model, [torch.tensor([[1.0, 2.0]])], MAS("logits"), method.granularity)
-    assert memory.weights["weight"].flatten().tolist() == pytest.approx([3.625 / 5.25, 1 / 5.25])
+    memory = consolidate(model, [torch.tensor([[1.0, 2.0]]).double()], MAS("logits"), method.granularity)
+    assert memory.weights["weight"].flatten().tolist() == pytest.approx([3.625 / 5.25, 1 / 5.25], abs=1e-10)
     optimizer = torch.optim.SGD(model.parameters(), lr=1.0)
-    model.weight.grad = torch.ones(2, 2)
+    model.weight.grad = torch.ones(2, 2).double()
     with retain(model, optimizer, memory, method.regularizer, method.batch_norm):
         optimizer.step()
-    expected = torch.tensor([[1 - 3.625 / 5.25], [1 - 1 / 5.25]]).expand(2, 2)
-    torch.testing.assert_close(memory.anchor["weight"] - model.weight.detach(), expected)
+    expected = torch.tensor([[1 - 3.625 / 5.25], [1 - 1 / 5.25]], dtype=torch.float64).expand(2, 2)
+    torch.testing.assert_close(memory.anchor["weight"] - model.weight.detach(), expected, rtol=0, atol=1e-10)

@@ -6,9 +6,9 @@ from dataclasses import FrozenInstanceError, dataclass
 import pytest
 
 from perdure.errors import MethodError
-from perdure.importance import MAS, Scaling
+from perdure.importance import MAS, Fisher, Scaling
 from perdure.methods import Method, built_in, mas_lr
-from perdure.regularization import Regularizer, Unrestrained
+from perdure.regularization import Freezing, LearningRate, Regularizer, SurrogateLoss, Unrestrained
 
 
 @pytest.mark.parametrize("name", built_in())
@@ -63,3 +63,18 @@ def test_a_misspelt_setting_is_refused(setting: str) -> None:
     """`batch_norm="orginal"` must not quietly train with target statistics."""
     with pytest.raises(MethodError, match=f"`{setting}` must be one of '.*'; got 'orginal'"):
         Method("mine", "us", "", Unrestrained(), **{setting: "orginal"})
+
+
+@pytest.mark.parametrize("parts", [{"regularizer": LearningRate()}, {"regularizer": Unrestrained(), "rate": "matched"}])
+def test_raw_importance_is_no_share_of_a_step(parts: dict[str, object]) -> None:
+    """A Fisher information of 3 would freeze, one of 0.01 would be fine-tuning, and neither would be told."""
+    with pytest.raises(
+        MethodError, match='and its measure leaves it raw. Give the measure a scaling with range = "unit"'
+    ):
+        Method("mine", "us", "", importance=Fisher(), **parts)
+    assert Method("mine", "us", "", importance=Fisher(scaling=Scaling()), **parts).importance
+
+
+@pytest.mark.parametrize("form", [Freezing(), SurrogateLoss(1.0), Unrestrained()])
+def test_forms_that_rank_or_weigh_take_raw_importance(form: Regularizer) -> None:
+    assert Method("mine", "us", "", form, Fisher()).importance == Fisher()

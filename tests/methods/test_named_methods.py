@@ -142,7 +142,7 @@ MADE: list[tuple[Callable[[], Method], dict[str, Any]]] = [
     (mas_lr_dropout, {"regularizer": LearningRate(), "needs_dropout": True, "granularity": "filter"}),
     (lambda: mas(1e4, "parameters"), {"regularizer": SurrogateLoss(1e4, "parameters"), "granularity": "parameter"}),
     (mas_fix, {"regularizer": Freezing(0.25), "granularity": "kernel"}),
-    (lambda: mas_fix(recipe="authors"), {"regularizer": Freezing(0.25, hold="gradient")}),
+    (lambda: mas_fix(recipe="authors"), {"regularizer": Freezing(0.25, hold="gradient", rank="average")}),
     (lambda: mas_lr(recipe="authors"), {"regularizer": LearningRate(floor=1e-7)}),
     (lambda: mas_fix_random(draw=7), {"regularizer": Freezing(0.25, random=7), "granularity": "kernel"}),
     (ewc, {"importance": Fisher(), "regularizer": SurrogateLoss(1.0, "half", anchors="each")}),

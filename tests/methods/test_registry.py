@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from importlib.metadata import EntryPoint
 from types import ModuleType
 
@@ -60,6 +61,23 @@ def test_an_unknown_name_lists_all_names_in_order() -> None:
 def test_a_setting_that_a_method_does_not_have_is_named(name: str, settings: dict[str, object], found: str) -> None:
     with pytest.raises(MethodError, match=f"Method '{name}' does not take these settings: {found}"):
         method_named(name, **settings)
+
+
+@pytest.mark.parametrize("name", sorted(set(built_in()) - {"bn-only", "no-update"}))
+def test_what_trains_may_be_said_of_every_method_that_does_not_fix_it(name: str) -> None:
+    for which in ("head", "all"):
+        assert method_named(name, trainable=which) == replace(method_named(name), trainable=which)
+
+
+@pytest.mark.parametrize(("name", "fixed"), [("bn-only", "batch-norm"), ("no-update", "nothing")])
+def test_what_trains_cannot_be_said_of_a_method_that_fixes_it(name: str, fixed: str) -> None:
+    with pytest.raises(MethodError, match=rf"Method '{name}' itself says what trains \({fixed}\)"):
+        method_named(name, trainable="head")
+
+
+@pytest.mark.usefixtures("_third_party")
+def test_what_trains_may_be_said_of_another_package_s_method() -> None:
+    assert method_named("theirs", strength=2.5, trainable="head").trainable == "head"
 
 
 def test_a_value_that_a_setting_does_not_have_is_named() -> None:

@@ -51,6 +51,12 @@ def _resnet() -> nn.Module:
 NETWORKS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
     "QuickNAT": (lambda: QuickNAT(in_channels=1, classes=CLASSES), (1, 16, 16)),
     "ResNet-50": (_resnet, (3, 32, 32)),
+    "bottlenecks": (
+        lambda: nets.ResNet(
+            "bottleneck", (1, 1, 1, 1), [4, 8, 16, 32], spatial_dims=2, n_input_channels=3, num_classes=CLASSES
+        ),
+        (3, 32, 32),
+    ),
     "UNet, 3-D": (
         lambda: nets.UNet(3, 1, CLASSES, channels=(4, 8), strides=(2,), num_res_units=1, norm="batch"),
         (1, 8, 8, 8),

@@ -11,6 +11,7 @@ from torch import nn
 from perdure.errors import MethodError
 from perdure.regularization import Distillation, Past
 from reference.networks import NETWORKS, everything, network, samples
+from reference.processes import Threads
 
 
 class Answers(nn.Module):
@@ -64,6 +65,27 @@ def test_it_is_the_mean_over_all_pixels() -> None:
     expected = (p * (p / q).log()).sum() / 8
     found = Distillation(1.0, 1.0).penalty(nn.Linear(1, 1), Past(teacher=Echo()), before, now)
     assert found.item() == pytest.approx(expected.item(), abs=1e-10)
+
+
+def test_a_batch_that_is_split_over_two_processes_unequally_is_kept_as_the_whole() -> None:
+    """Five images as 3 and 2: both have its value; the gradient of a share is the whole one times two processes."""
+    torch.manual_seed(0)
+    before, now = torch.randn(2, 5, 3, 2, 2, dtype=torch.float64)
+
+    def kept(before: torch.Tensor, now: torch.Tensor, past: Past) -> tuple[float, torch.Tensor]:
+        now = now.clone().requires_grad_()
+        penalty = Distillation(1.0, 2.0).penalty(nn.Linear(1, 1), past, before, now)
+        (gradient,) = torch.autograd.grad(penalty, now)
+        return penalty.item(), gradient
+
+    value, gradient = kept(before, now, Past(teacher=nn.Identity()))
+    threads = Threads(2)
+    # a teacher each, as processes have: its mode is changed while it answers
+    pasts = [Past(teacher=nn.Identity(), sum_over_processes=threads.sum) for _ in range(2)]
+    parts = list(zip(before.split((3, 2)), now.split((3, 2)), pasts, strict=True))
+    shares = threads.run(lambda part: kept(*part), parts)
+    assert [share for share, _ in shares] == pytest.approx([value, value], rel=1e-12)
+    torch.testing.assert_close(torch.cat([slope for _, slope in shares]), 2 * gradient, rtol=1e-12, atol=0)
 
 
 @given(kind=st.sampled_from(sorted(NETWORKS)), seed=st.integers(0, 10_000), temperature=st.floats(0.5, 8))

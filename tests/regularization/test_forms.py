@@ -36,6 +36,7 @@ EVERY: dict[str, Regularizer] = {
     "freezing": Freezing(0.5),
     "freezing, free": Freezing(0.5, of="free", hold="gradient"),
     "freezing, random": Freezing(0.5, random=1),
+    "freezing, average": Freezing(0.5, rank="average"),
     "distillation": Distillation(),
 }
 # a quadratic or a rate; what is frozen is a matter of rank, and distillation has no importance

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from perdure.errors import MethodError
 from perdure.importance import MAS
+from perdure.methods import mas_fix
 from perdure.regularization import Freezing, Past, updates_left
 from perdure.regularization.freezing import top_share
 from perdure.release import Memory
@@ -94,6 +95,31 @@ def test_the_control_draws_as_much_anew_for_each_domain() -> None:
     assert torch.equal(second["weight"], again["weight"])
     assert not torch.equal(first["weight"], Freezing(0.25, random=4).frozen(Past(anchor=one, latest=latest))["weight"])
     assert not torch.equal(first["weight"], Freezing(0.25).frozen(Past(anchor=one, latest=latest))["weight"])
+
+
+def test_the_average_ranks_what_mattered_in_all_domains_and_not_in_the_newest_alone() -> None:
+    """β = 0.4 is two kernels: 1 and 3 of the newest domain (5, 5), 0 and 2 of all domains (0.9, 0.8)."""
+    past = Past(weights=omega((0.9, 0.2, 0.8, 0.5, 0.1, 0.0)), anchor=ANCHOR, latest=omega(FIRST))
+    assert chosen(dict(Freezing(0.4).frozen(past))) == [1, 3]
+    assert chosen(dict(Freezing(0.4, rank="average").frozen(past))) == [0, 2]
+
+
+def test_the_recipes_of_mas_fix_freeze_the_same_after_one_domain_and_not_after_two() -> None:
+    """The logarithm keeps ranks; the mean over domains that differ does not. One value is no outlier of two filters."""
+    paper, authors = mas_fix(granularity="parameter"), mas_fix(granularity="parameter", recipe="authors")
+    assert authors.importance is not None
+    model = network("linear", 3)
+    memory = consolidate(model, [samples(3, 1)], authors.importance)
+    masks = []
+    for _ in range(2):
+        past = memory.past(authors.importance.key)
+        masks.append([dict(method.regularizer.frozen(past)) for method in (paper, authors)])
+        sizes = dict.fromkeys(past.weights, 1)
+        assert all(torch.equal(masks[-1][1][n], mask) for n, mask in top_share(past.weights, sizes, 0.25).items())
+        memory = consolidate(model, [-3 * samples(3, 7)], authors.importance, previous=memory)
+    (one, same), (two, other) = masks
+    assert all(torch.equal(one[name], same[name]) for name in one)
+    assert not all(torch.equal(two[name], other[name]) for name in two)
 
 
 def test_what_was_frozen_at_another_granularity_stays_frozen() -> None:
@@ -221,6 +247,7 @@ def test_the_forecast_counts_updates_that_leave_something_to_train(frozen: float
         ({"of": "some"}, "`of` must be one of 'all', 'free'"),
         ({"hold": "tight"}, "`hold` must be one of 'step', 'gradient'"),
         ({"random": -1}, "`random` must be a seed"),
+        ({"rank": "first"}, "`rank` must be one of 'latest', 'average'"),
     ],
 )
 def test_settings_that_mean_nothing_are_refused(arguments: dict, message: str) -> None:

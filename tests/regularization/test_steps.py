@@ -1,5 +1,9 @@
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+
 import pytest
 import torch
 from hypothesis import given
@@ -7,7 +11,9 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from perdure.errors import MethodError
-from perdure.regularization import scaled_steps
+from perdure.regularization import masked_gradients, scaled_steps
+from perdure.regularization.quadratic import Quadratic
+from perdure.regularization.steps import bounded_steps, pulled_steps
 from reference.networks import NETWORKS, Tied, bits, network
 from reference.steps import OPTIMIZERS, scaled_step, train
 
@@ -148,6 +154,40 @@ def test_a_step_that_fails_does_not_spoil_the_next() -> None:
         model.weight.grad = torch.ones(1, 1)
         optimizer.step()
     assert model.weight.item() == 0.5
+
+
+FUSED: dict[str, Callable[[nn.Module, torch.optim.Optimizer], AbstractContextManager[None]]] = {
+    "scaled": lambda m, o: scaled_steps(m, o, {"weight": torch.tensor([[0.5]])}),
+    "masked": lambda m, o: masked_gradients(m, o, {"weight": torch.tensor([[0.0]])}),
+    "pulled": lambda m, o: pulled_steps(m, o, around(1.0)),
+    "bounded": lambda m, o: bounded_steps(m, o, around(1.0), 0.0, {}),
+}
+
+
+def around(place: float) -> Quadratic:
+    return Quadratic({"weight": torch.ones(1, 1)}, {"weight": torch.full((1, 1), place)}, {})
+
+
+@pytest.mark.parametrize("form", FUSED)
+@pytest.mark.parametrize("kind", [torch.optim.SGD, torch.optim.Adam, torch.optim.AdamW, torch.optim.Adagrad])
+def test_a_step_that_a_fused_optimizer_leaves_out_is_left_out_by_every_form(form: str, kind: type) -> None:
+    """`GradScaler` calls it although the gradients overflowed, the first ones too, and so its hooks."""
+    model, _ = one_weight(5.0)
+    optimizer = kind(model.parameters(), lr=0.1, fused=True)
+    scaler = torch.amp.GradScaler("cpu")
+    with FUSED[form](model, optimizer):
+        scaler.scale(model(torch.full((1, 1), math.inf)).sum()).backward()
+        scaler.step(optimizer)
+        scaler.update()
+        assert model.weight.item() == 5.0
+        # as it was, and not NaN
+        assert model.weight.grad.item() == math.inf
+        optimizer.zero_grad()
+        scaler.scale(model(torch.ones(1, 1)).sum()).backward()
+        scaler.step(optimizer)
+    # the next one is taken; the weight that is masked moves by its decay alone
+    assert model.weight.isfinite().all()
+    assert form == "masked" or model.weight.item() != 5.0
 
 
 def test_importance_of_another_network_is_refused() -> None:

@@ -9,12 +9,14 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
-from torch.optim import SGD, Adam, AdamW, Optimizer
+from torch.optim import SGD, Adagrad, Adam, Adamax, AdamW, Optimizer, RMSprop
 
 from perdure.errors import MethodError
 from perdure.methods import Method, ewc, ewc_bn, ewc_online
 from perdure.regularization import Past, SurrogateLoss, form_from
 from perdure.regularization.surrogate_loss import Norm
+from perdure.release import Accumulated, Memory
+from perdure.update import retain
 from perdure.update.recipe import Recipe
 from perdure.update.train import train, update
 from reference.domains import SEGMENTER, TinyDomain, state
@@ -166,6 +168,11 @@ RESTING: dict[str, Callable[[object], Optimizer]] = {
     "nesterov": lambda p: SGD(p, lr=0.02, momentum=0.9, nesterov=True),
     "adam": lambda p: Adam(p, lr=0.01, betas=(0.9, 0.95)),
     "adamw": lambda p: AdamW(p, lr=0.01, betas=(0.9, 0.95), weight_decay=0.0),
+    "rmsprop": lambda p: RMSprop(p, lr=0.01),
+    "rmsprop, momentum": lambda p: RMSprop(p, lr=0.002, momentum=0.9),
+    "adagrad": lambda p: Adagrad(p, lr=1.0),
+    "adagrad, decay": lambda p: Adagrad(p, lr=1.0, lr_decay=1e-3),
+    "adamax": lambda p: Adamax(p, lr=0.01, betas=(0.9, 0.99)),
 }
 
 
@@ -183,6 +190,75 @@ def test_training_rests_where_loss_and_penalty_balance_whatever_the_optimizer(op
             model.weight.grad = c * (model.weight.detach() - t)
             stepper.step()
     torch.testing.assert_close(model.weight.detach(), c * t / (c + 2 * omega), rtol=0, atol=1e-6)
+
+
+RATES: dict[str, tuple[Callable[[object], Optimizer], tuple[float, ...]]] = {
+    "rmsprop": (
+        lambda p: RMSprop(p, lr=0.1, alpha=0.5, eps=0.25, momentum=0.75),
+        (0.1 / (math.sqrt(0.5 * 4) + 0.25) / 0.25, 0.1 / (math.sqrt(0.25 * 4 + 0.5) + 0.25) / 0.25),
+    ),
+    # the mean gradient is 1 and then 0
+    "rmsprop, centred": (
+        lambda p: RMSprop(p, lr=0.1, alpha=0.5, eps=0.25, centered=True),
+        (0.1 / (math.sqrt(0.5 * 4 - 1) + 0.25), 0.1 / (math.sqrt(0.25 * 4 + 0.5) + 0.25)),
+    ),
+    "adagrad": (
+        lambda p: Adagrad(p, lr=0.1, lr_decay=0.5, initial_accumulator_value=3, eps=0.25),
+        (0.1 / (math.sqrt(3 + 4) + 0.25), 0.1 / 1.5 / (math.sqrt(3 + 4 + 1) + 0.25)),
+    ),
+    "adamax": (lambda p: Adamax(p, lr=0.1, betas=(0.5, 0.75), eps=0.25), (0.1 / (2 + 0.25), 0.1 / (2.25 * 0.75))),
+}
+
+
+@pytest.mark.parametrize("optimizer", RATES)
+def test_the_rate_of_other_optimizers_by_hand(optimizer: str) -> None:
+    """Gradients 2 and -1: with what each optimizer's own formula makes of them, a = λΩ r."""
+    make, rates = RATES[optimizer]
+    model = nn.Linear(1, 1, bias=False).double()
+    past = Past(weights={"weight": torch.ones(1, 1).double()}, anchor={"weight": torch.full((1, 1), 2.0).double()})
+    stepper = make(model.parameters())
+    with SurrogateLoss(4.0, "half").constrain(model, stepper, past):
+        for gradient, rate in zip((2.0, -1.0), rates, strict=True):
+            twin, alone = copy.deepcopy((model, stepper))
+            model.weight.grad, twin.weight.grad = (torch.full((1, 1), gradient).double() for _ in range(2))
+            alone.step()
+            stepper.step()
+            expected = implicit(twin.weight.detach(), 4 * rate, past.anchor["weight"])
+            torch.testing.assert_close(model.weight.detach(), expected, rtol=1e-10, atol=1e-10)
+
+
+@pytest.mark.parametrize("kind", [torch.optim.RAdam, torch.optim.NAdam, torch.optim.Adadelta, torch.optim.Rprop])
+def test_an_optimizer_whose_rate_is_not_known_takes_no_proximal_step(kind: type[Optimizer]) -> None:
+    """One λ would mean something else under each; added to the loss it means what it says."""
+    model, past = three()
+    optimizer = kind(model.parameters())
+    message = rf'of {kind.__name__} it does not.*SGD, Adam, AdamW, RMSprop, Adagrad, Adamax, or .*: step="explicit"'
+    with pytest.raises(MethodError, match=message), SurrogateLoss(1.0).constrain(model, optimizer, past):
+        pass
+    with SurrogateLoss(1.0, step="explicit").constrain(model, optimizer, past):
+        pass
+
+
+def test_importance_beyond_half_precision_still_pulls() -> None:
+    """Ω = 1e-12 is 0 in float16, and times λ = 1e12 it is 1. A step of -2^-13 from the anchor with a = 1: half of it.
+
+    The square of what is left is 0 in float16 too.
+    """
+    for step, expected in (("proximal", -(2**-14)), ("explicit", -(2**-13))):
+        model = nn.Linear(1, 1, bias=False).half()
+        nn.init.zeros_(model.weight)
+        memory = Memory({"weight": torch.zeros(1, 1).half()}, {"fisher": Accumulated({"weight": OMEGA}, {}, 1, {})})
+        optimizer = SGD(model.parameters(), lr=1.0)
+        with retain(model, optimizer, memory, SurrogateLoss(1e12, "half", step=step)) as retained:
+            model.weight.grad = torch.full_like(model.weight, 2**-13)
+            optimizer.step()
+            assert model.weight.item() == expected
+            cost = pytest.approx(expected**2 / 2, rel=1e-6, abs=0)
+            assert retained.value() == cost
+            assert step == "proximal" or retained.penalty().item() == cost
+
+
+OMEGA = torch.full((1, 1), 1e-12)
 
 
 def test_for_a_small_rate_it_is_the_explicit_step() -> None:

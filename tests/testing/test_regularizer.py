@@ -18,7 +18,13 @@ OURS = [
     Distillation(), Distillation(2.0, 1.0),
 ]  # fmt: skip
 # a fixed share of the network, whatever the numbers
-FREEZING = [Freezing(), Freezing(0.5, hold="gradient"), Freezing(0.1, of="free"), Freezing(random=1)]
+FREEZING = [
+    Freezing(),
+    Freezing(0.5, hold="gradient"),
+    Freezing(0.1, of="free"),
+    Freezing(random=1),
+    Freezing(rank="average"),
+]
 
 
 @pytest.mark.parametrize("form", OURS, ids=repr)
@@ -142,7 +148,7 @@ class Lying(Broken):
     """Says what is frozen, and moves it."""
 
     def frozen(self, past):
-        return {name: value > 0.9 for name, value in past.weights.items()}
+        return past.frozen or {name: value > 0.9 for name, value in past.weights.items()}
 
 
 @pytest.mark.parametrize(

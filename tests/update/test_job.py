@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,12 +10,13 @@ import torch
 from torch import nn
 
 from perdure.errors import UpdateError
-from perdure.importance import MAS
-from perdure.methods import finetune, joint, mas_lr
+from perdure.importance import MAS, Fisher
+from perdure.methods import Method, ewc_online, finetune, joint, mas_lr
 from perdure.release import Release
 from perdure.update import Machine, Recipe, train, update
 from perdure.update.job import Job, refuse_existing
-from perdure.update.loop import silent
+from perdure.update.loop import Training, silent
+from perdure.update.run_folder import State
 from reference.domains import SEGMENTER, TinyDomain, Together, segmenter, state
 
 
@@ -61,6 +63,50 @@ def test_the_data_of_a_cumulative_job_count_beside_those_of_its_domain(job: Job)
 
 def test_what_changes_nothing_is_not_in_it(job: Job) -> None:
     assert differing(job, replace(job, progress=print)) == set()
+
+
+def test_what_a_form_reported_stands_in_the_release_in_numbers_that_json_has(
+    network: nn.Module, recipe: Recipe, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = Training.run
+
+    def reporting(training: Training) -> State:
+        state = run(training)
+        state.report = {"steps": 9, "strength": math.inf}
+        return state
+
+    quiet = train(network, TinyDomain(), recipe=recipe)
+    assert "report" not in quiet.identity.training
+    monkeypatch.setattr(Training, "run", reporting)
+    told = train(network, TinyDomain(), recipe=recipe)
+    assert told.identity.training["report"] == {"steps": 9, "strength": None}
+
+
+def auto() -> Method:
+    return ewc_online("auto", allowed=0.05)
+
+
+def test_a_strength_that_was_found_stands_in_the_release(recipe: Recipe, network: nn.Module) -> None:
+    """Three epochs of three steps; the strength is that of the last step that was shortened."""
+    parent = train(network, TinyDomain(), recipe=recipe, measures=(Fisher(),))
+    report = update(parent, TinyDomain("site-b"), method=auto(), recipe=recipe).identity.training["report"]
+    assert report["steps"] == 9
+    assert 0 < report["shortened_steps"] <= 9
+    assert report["strength"] > 0
+
+
+def test_a_report_counts_on_after_an_interruption(tmp_path: Path, recipe: Recipe, network: nn.Module) -> None:
+    def interrupt(what: str, *_: object) -> None:
+        if what == "epoch 3 of 3":
+            raise KeyboardInterrupt
+
+    parent = train(network, TinyDomain(), recipe=recipe, measures=(Fisher(),))
+    whole = update(parent, TinyDomain("site-b"), method=auto(), recipe=recipe)
+    words = {"method": auto(), "recipe": recipe, "out": tmp_path / "b"}
+    with pytest.raises(KeyboardInterrupt):
+        update(parent, TinyDomain("site-b"), **words, progress=interrupt)
+    again = update(parent, TinyDomain("site-b"), **words)
+    assert again.identity.training["report"] == whole.identity.training["report"]
 
 
 def test_the_release_is_opened_where_it_is_finished(tmp_path: Path, network: nn.Module, recipe: Recipe) -> None:

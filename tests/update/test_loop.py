@@ -11,11 +11,22 @@ import torch
 from torch import Tensor, nn
 
 from perdure.errors import DivergenceError
+from perdure.importance import SI
 from perdure.methods import finetune, joint, mas_lr
+from perdure.regularization import (
+    FORMS,
+    Distillation,
+    Freezing,
+    LearningRate,
+    Regularizer,
+    SurrogateLoss,
+    Unrestrained,
+)
 from perdure.release import Release
-from perdure.update import Recipe, train, update
+from perdure.update import Machine, Recipe, train, update
 from perdure.update.loop import Training
 from reference.domains import TinyDomain, Together, classifier, segmenter, state
+from reference.networks import bits
 from reference.training import trained
 
 
@@ -175,6 +186,32 @@ def test_importance_is_that_of_the_best_epoch(monkeypatch: pytest.MonkeyPatch) -
     }
 
 
+@pytest.mark.parametrize("interrupted", [None, (2, 2), (4, 1)])
+def test_importance_gathered_in_training_is_that_of_the_best_epoch(
+    interrupted: tuple[int, int] | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A run that ended at the best epoch, the second of four, has the same path; also where it lies in a checkpoint."""
+    recipe = Recipe(learning_rate=0.05, epochs=9, batch_size=3, patience=2, milestones=())
+    model, domain, losses = segmenter(), TinyDomain(), [3.0, 1.0, 2.0, 4.0]
+    if interrupted is not None:
+        with_validation_losses(monkeypatch, losses)
+        stop = Interrupted(*interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            train(model, domain, recipe=recipe, measures=(SI(),), out=tmp_path / "out", progress=stop)
+        monkeypatch.undo()
+        losses = losses[interrupted[0] - 1 :]
+    with_validation_losses(monkeypatch, losses)
+    found = train(model, domain, recipe=recipe, measures=(SI(),), out=tmp_path / "out")
+    monkeypatch.undo()
+    assert len(found.identity.training["epochs"]) == 4
+    ended = train(model, domain, recipe=recipe.model_copy(update={"epochs": 2, "patience": None}), measures=(SI(),))
+    expected = ended.memory.measures["si"].latest
+    assert any(omega.any() for omega in expected.values())
+    assert {name: bits(omega) for name, omega in found.memory.measures["si"].latest.items()} == {
+        name: bits(omega) for name, omega in expected.items()
+    }
+
+
 def test_early_stopping_goes_on_after_an_interruption(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The best epoch lies before it."""
     recipe = Recipe(learning_rate=0.05, epochs=9, batch_size=3, patience=2, milestones=())
@@ -284,6 +321,33 @@ def test_a_validation_loss_that_is_no_number_stops_the_run(network: nn.Module, r
 
     with pytest.raises(DivergenceError, match=r"The validation loss became nan after epoch 1\..*no epoch was finished"):
         train(network, Spoilt(), recipe=recipe)
+
+
+MIXED: list[Regularizer] = [
+    Unrestrained(), SurrogateLoss(1.0, "none"), SurrogateLoss(1.0, "none", step="explicit"), LearningRate(), Freezing(),
+    Freezing(hold="gradient"), Distillation(),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("form", MIXED, ids=repr)
+def test_every_form_trains_in_mixed_precision(form: Regularizer, base: Release, recipe: Recipe) -> None:
+    """Near where it ends in single precision, and with the same to say of its last step."""
+    method = replace(mas_lr(), name="form", granularity="parameter", regularizer=form)
+    domain, once = TinyDomain("site-b", contrast=0.5), recipe.model_copy(update={"epochs": 2, "learning_rate": 0.01})
+    single, mixed = (
+        update(base, domain, method=method, recipe=once, machine=Machine(precision=precision))
+        for precision in ("32-true", "bf16-mixed")
+    )
+    for name, tensor in single.model.state_dict().items():
+        torch.testing.assert_close(mixed.model.state_dict()[name], tensor, rtol=0.02, atol=0.002)
+    assert state(mixed.model) != state(single.model)
+    found, expected = (release.identity.training["epochs"][-1] for release in (mixed, single))
+    for fact, value in expected.items():
+        assert found[fact] == (None if value is None else pytest.approx(value, rel=0.05, abs=1e-3)), fact
+
+
+def test_no_form_is_left_out_of_mixed_precision() -> None:
+    assert {type(form) for form in MIXED} == set(FORMS.values())
 
 
 def test_a_cumulative_run_trains_on_all_domains_together(base: Release, recipe: Recipe) -> None:

@@ -8,8 +8,9 @@ from torch import Tensor, nn
 
 import perdure
 from perdure.errors import BatchNormError, MethodError
+from perdure.importance import Fisher
 from perdure.models import evaluation_mode
-from perdure.regularization import LearningRate, Regularizer, Unrestrained
+from perdure.regularization import Freezing, LearningRate, Regularizer, Unrestrained
 from perdure.release import Accumulated, Memory
 from perdure.update import consolidate, retain
 from reference.domains import state
@@ -204,6 +205,23 @@ def test_a_batch_norm_that_cannot_follow_the_policy_is_refused() -> None:
         pass
 
 
+def test_raw_importance_is_refused_where_it_would_be_a_share_of_the_step() -> None:
+    model = network("linear", 0)
+    stepper = torch.optim.SGD(model.parameters(), lr=0.1)
+    memory = consolidate(model, [samples(3, 0)], Fisher())
+    before = {name: module.training for name, module in model.named_modules()}
+    with (
+        pytest.raises(
+            MethodError, match="'learning-rate' takes importance for a share .* 'fisher' of this memory is raw"
+        ),
+        retain(model, stepper, memory, LearningRate()),
+    ):
+        pass
+    assert {name: module.training for name, module in model.named_modules()} == before
+    with retain(model, stepper, memory, Freezing()):
+        pass
+
+
 def test_a_misspelt_policy_is_refused() -> None:
     """It must not quietly train with target statistics."""
     model = network("batch norm", 0)
@@ -221,6 +239,22 @@ def test_a_network_without_batch_norm_gets_a_note() -> None:
     with retain(model, stepper, Memory({}, {}), Unrestrained(), batch_norm="original") as retained:
         assert "no batch norm" in retained.note
     with retain(model, stepper, Memory({}, {}), Unrestrained()) as retained:
+        assert retained.note == ""
+
+
+def test_parameters_that_train_without_importance_are_named() -> None:
+    model = network("linear", 0)
+    model[1].bias.requires_grad_(False)
+    memory = consolidate(model, [samples(3, 0)])
+    stepper = torch.optim.SGD(model.parameters(), lr=0.1)
+    with retain(model, stepper, memory, LearningRate()) as retained:
+        assert retained.note == ""
+    model[1].bias.requires_grad_(True)
+    with retain(model, stepper, memory, LearningRate(), batch_norm="original") as retained:
+        assert "no batch norm" in retained.note
+        assert "1 parameter(s) train without any protection" in retained.note
+        assert retained.note.endswith("because the memory has no importance of them: 1.bias.")
+    with retain(model, stepper, memory, Unrestrained()) as retained:
         assert retained.note == ""
 
 

@@ -116,6 +116,14 @@ BatchNorm: TypeAlias = Annotated[
         "--batch-norm", help="Whose statistics batch norm uses; default: the method's.", rich_help_panel=_METHOD
     ),
 ]
+TrainableName: TypeAlias = Annotated[
+    Literal["all", "batch-norm", "head"] | None,
+    typer.Option(
+        "--trainable",
+        help="Which parameters train; default: the method's. Not for methods that fix it.",
+        rich_help_panel=_METHOD,
+    ),
+]
 GranularityName: TypeAlias = Annotated[
     Literal["parameter", "kernel", "filter"] | None,
     typer.Option("--granularity", help="Level of importance; default: the method's.", rich_help_panel=_METHOD),

@@ -24,6 +24,7 @@ def update(
     out: options.Out,
     method: options.MethodName = "mas-lr",
     batch_norm: options.BatchNorm = None,
+    trainable: options.TrainableName = None,
     granularity: options.GranularityName = None,
     method_setting: options.MethodSettings = None,
     recipe_name: options.RecipeName = None,
@@ -68,7 +69,9 @@ def update(
     from perdure.release import Release
     from perdure.update import Machine, check_old_data, recipe_for, update
 
-    own = method_settings(method_setting, batch_norm=batch_norm, granularity=granularity, recipe=recipe_name)
+    own = method_settings(
+        method_setting, batch_norm=batch_norm, granularity=granularity, recipe=recipe_name, trainable=trainable
+    )
     chosen = method_named(method, **own)
     trained = trained_at(out, retain, candidate)
     check_old_data(chosen, bool(joint_with), allow_patient_data)

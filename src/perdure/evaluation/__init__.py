@@ -4,11 +4,15 @@ from perdure.evaluation.classification import accuracy, auc, classification_scor
 from perdure.evaluation.confusion import confusion
 from perdure.evaluation.dice import dice
 from perdure.evaluation.evaluate import evaluate
+from perdure.evaluation.intervals import Interval, difference_over_subjects, interval_over_subjects
+from perdure.evaluation.kappa_interval import kappa_interval
 from perdure.evaluation.matrix import Loss, SubjectScores, TrainTestMatrix, train_test_matrix
 from perdure.evaluation.prediction import Predictor
 from perdure.evaluation.prediction_files import Predicted, predict_files
 from perdure.evaluation.rows import METRICS, SCHEMA, classification_rows, domain_rows, segmentation_rows
 from perdure.evaluation.scores import Header, ScoredRelease, Scores, mean_scores, union
+from perdure.evaluation.significance import PairedTest, grade_error_test, holm, paired_test
+from perdure.evaluation.spread import Spread, spread_over_seeds
 from perdure.evaluation.summary import LITERATURE, MEASURES, Definition, Measure, Summary, summary
 
 __all__ = [
@@ -18,12 +22,15 @@ __all__ = [
     "SCHEMA",
     "Definition",
     "Header",
+    "Interval",
     "Loss",
     "Measure",
+    "PairedTest",
     "Predicted",
     "Predictor",
     "ScoredRelease",
     "Scores",
+    "Spread",
     "SubjectScores",
     "Summary",
     "TrainTestMatrix",
@@ -33,13 +40,20 @@ __all__ = [
     "classification_scores",
     "confusion",
     "dice",
+    "difference_over_subjects",
     "domain_rows",
     "evaluate",
+    "grade_error_test",
+    "holm",
+    "interval_over_subjects",
     "kappa",
+    "kappa_interval",
     "linear_kappa",
     "mean_scores",
+    "paired_test",
     "predict_files",
     "segmentation_rows",
+    "spread_over_seeds",
     "summary",
     "train_test_matrix",
     "union",

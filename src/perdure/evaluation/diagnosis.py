@@ -155,6 +155,7 @@ def diagnose(
     if parent is not None and candidate is not None:
         facts["movement"], facts["drift"] = movement(parent, candidate, facts["weights"]), drift(parent, candidate)
         facts["frozen_share"] = candidate.identity.training.get("frozen_share")
+        facts["report"] = candidate.identity.training.get("report", {})
         if domains:
             facts["forgetting"] = forgetting(parent, candidate, domains, split, device=device, progress=progress)
         if control is not None:

@@ -70,6 +70,7 @@ class Examined:
         has_batch_norm: whether the network has any; None where it is not known.
         forgetting: by earlier domain.
         frozen_share: of all parameters, held for good; None where nothing is.
+        report: what the form had to say of its steps, see `perdure.regularization.Past.report`; empty where nothing.
         control: the candidate beside it.
     """
 
@@ -85,6 +86,7 @@ class Examined:
     has_batch_norm: bool | None = None
     forgetting: Sequence[Forgetting] = ()
     frozen_share: float | None = None
+    report: Mapping[str, float | None] = field(default_factory=dict)
     control: Control | None = None
 
     @property

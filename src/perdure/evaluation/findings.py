@@ -9,6 +9,7 @@ from perdure.evaluation.restraint_rules import (
     binary_importance,
     dead_penalty,
     dominating_penalty,
+    found_strength,
     frozen_budget,
     rate_explains_effect,
     uniform_importance,
@@ -26,9 +27,9 @@ from perdure.evaluation.training_rules import (
 RULES: dict[str, Callable[[Examined], Told | None]] = {
     rule.__name__.replace("_", "-"): rule
     for rule in (
-        unfinished_run, forgotten, unstable_loss, dead_penalty, dominating_penalty, rate_explains_effect,
-        uniform_importance, binary_importance, drifted_statistics, no_batch_norm, too_few_epochs, early_best_epoch,
-        frozen_budget,
+        unfinished_run, forgotten, unstable_loss, dead_penalty, dominating_penalty, found_strength,
+        rate_explains_effect, uniform_importance, binary_importance, drifted_statistics, no_batch_norm, too_few_epochs,
+        early_best_epoch, frozen_budget,
     )
 }  # fmt: skip
 """By the name under which docs/doctor.md explains each."""

@@ -7,7 +7,7 @@ from statistics import median
 
 from perdure.evaluation.examination import relative_movement
 from perdure.evaluation.examined import Examined, Told, given
-from perdure.regularization.freezing import updates_left
+from perdure.regularization import frozen_said, strength_said, updates_left
 
 DEAD_SHARE = 1e-3
 DOMINATING_SHARE = 0.9
@@ -67,6 +67,18 @@ def dominating_penalty(examined: Examined) -> Told | None:
         "Lower the strength by factors of 10 (or allow more loss, or freeze a smaller fraction); a higher learning "
         "rate does not help.",
         given(median_share_in_gradient=in_gradient, median_step_share=step),
+    )
+
+
+def found_strength(examined: Examined) -> Told | None:
+    """Which strength `auto` came to."""
+    if not examined.report.get("shortened_steps"):
+        return None
+    return Told(
+        "note",
+        f"The strength was found: {strength_said(examined.report)}.",
+        "Nothing to mend. Allow less loss to forget less, or more to learn more.",
+        given(**examined.report),
     )
 
 
@@ -157,15 +169,14 @@ def frozen_budget(examined: Examined) -> Told | None:
         after = 1 - (1 - share) * (1 - fraction)
         return Told(
             "note",
-            f"{share:.0%} of the parameters are frozen for good; one more update makes that at most {after:.0%}.",
+            f"{frozen_said(share, examined.form)}.",
             "Nothing to mend: a share of what is free is frozen each time.",
             {"frozen_share": share, "after_one_more": after},
         )
     left = updates_left(share, fraction)
     return Told(
         "note" if left > 1 else "problem",
-        f"{share:.0%} of the parameters are frozen for good; at {fraction:.0%} an update, {left} more "
-        f"leave something to train.",
+        f"{frozen_said(share, examined.form)}.",
         "Freeze less each time (a lower fraction)." if left <= 1 else "Nothing to mend yet.",
         {"frozen_share": share, "updates_left": float(left)},
     )

@@ -10,6 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from perdure.methods import said
+from perdure.regularization import frozen_said, strength_said
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -58,6 +59,11 @@ def _facts(identity: Identity) -> list[tuple[str, str]]:
     if "mean_step_share" in identity.training:
         share, fixed = identity.training["mean_step_share"], identity.training["fixed_share"]
         facts.append(("restraint", f"mean of 1 - importance {share:.3f}; {fixed:.1%} of parameters were held fast"))
+    form = identity.method.get("regularizer") or {}
+    if form.get("form") == "freezing" and "frozen_share" in identity.training:
+        facts.append(("frozen", frozen_said(identity.training["frozen_share"], form)))
+    if report := identity.training.get("report"):
+        facts.append(("strength", strength_said(report)))
     line = " -> ".join([*(f"{a.name} ({a.id[:8]})" for a in identity.lineage), "this one"])
     facts.append(("lineage", line))
     facts.append(("versions", ", ".join(f"{name} {version}" for name, version in identity.versions.items())))

@@ -5,28 +5,21 @@ from __future__ import annotations
 import hashlib
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import MISSING, asdict, dataclass, field, fields
-from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from perdure.errors import MethodError, check_choice
 from perdure.importance.accumulation import Accumulation
 from perdure.importance.scaling import AUTHORS, Scaling
+from perdure.types import one_process
 
 if TYPE_CHECKING:
-    from torch import Tensor, nn
+    from torch import nn
     from torch.optim import Optimizer
 
-    from perdure.types import Batches, ParamDict
-
-SumOverProcesses: TypeAlias = "Callable[[Tensor], Tensor]"
-
-
-def one_process(value: Tensor) -> Tensor:
-    """The sum over all processes where there is only this one."""
-    return value
-
+    from perdure.types import Batches, ParamDict, SumOverProcesses
 
 RAW = Scaling(outliers="keep", range="raw")
 """Importance as it was measured."""
@@ -59,6 +52,11 @@ class Importance(ABC):
         check_choice("accumulation", self.accumulation, Accumulation)
         if not isinstance(self.scaling, Scaling):
             raise MethodError(f"`scaling` must be a table of settings; got {self.scaling!r}.")
+        if self.accumulation == "samples" and (self.is_gathered or not self.needs_data):
+            raise MethodError(
+                f'accumulation="samples" weighs domains by the samples that are measured, and {self.name} reads none. '
+                'Use accumulation="mean".'
+            )
 
     @property
     def variant(self) -> str:

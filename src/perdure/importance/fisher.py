@@ -10,15 +10,16 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 import torch
 
 from perdure.errors import MethodError, check_choice
-from perdure.importance.base import RAW, Importance, SumOverProcesses, one_process
+from perdure.importance.base import RAW, Importance
 from perdure.importance.likelihood import LIKELIHOODS, LikelihoodName
 from perdure.importance.per_sample import Term, mean_over_terms
 from perdure.importance.scaling import Scaling
+from perdure.types import one_process
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-    from perdure.types import Batches, ParamDict
+    from perdure.types import Batches, ParamDict, SumOverProcesses
 
 Labels: TypeAlias = Literal["sampled", "dataset", "expected"]
 

@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 import torch
 
 from perdure.errors import check_choice
-from perdure.importance.base import Importance, SumOverProcesses, one_process
+from perdure.importance.base import Importance
 from perdure.importance.per_sample import mean_over_samples
+from perdure.types import one_process
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-    from perdure.types import Batches, ParamDict
+    from perdure.types import Batches, ParamDict, SumOverProcesses
 
 
 Output: TypeAlias = Literal["softmax", "logits", "sigmoid"]

@@ -11,13 +11,14 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from perdure.errors import MethodError
-from perdure.importance.base import Importance, SumOverProcesses, one_process
+from perdure.importance.base import Importance
+from perdure.types import one_process
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
     from torch.optim import Optimizer
 
-    from perdure.types import Batches, ParamDict
+    from perdure.types import Batches, ParamDict, SumOverProcesses
 
 
 @dataclass(frozen=True)
@@ -65,7 +66,9 @@ class SI(Importance):
         def gather(*_: Any) -> None:
             for name, parameter in parameters.items():
                 if parameter.grad is not None:
-                    state["work"][name] -= parameter.grad.double() * (parameter.double() - before[name])
+                    step = parameter.double() - before[name]
+                    # where mixed precision left out a step, 0 times an infinite gradient would be NaN
+                    state["work"][name] -= (parameter.grad.double() * step).where(step != 0, 0.0)
             before.clear()
 
         handles = [optimizer.register_step_pre_hook(remember), optimizer.register_step_post_hook(gather)]
@@ -90,8 +93,10 @@ class SI(Importance):
             )
         current = {name: parameter.detach() for name, parameter in model.named_parameters() if parameter.requires_grad}
         work, start = watched.get("work", {}), watched.get("start", {})
+        # in half precision small importance would be 0
+        types = {name: torch.promote_types(value.dtype, torch.float32) for name, value in current.items()}
         # what was frozen, or not trained at all, did nothing for the loss
-        omega = {name: torch.zeros_like(value) for name, value in current.items()}
+        omega = {name: torch.zeros_like(value, dtype=types[name]) for name, value in current.items()}
         for name in work.keys() & omega.keys():
             value = current[name].double()
             moved = value - start[name].to(value)

@@ -14,8 +14,7 @@ from perdure.models import evaluation_mode
 if TYPE_CHECKING:
     from torch import nn
 
-    from perdure.importance.base import SumOverProcesses
-    from perdure.types import Batches, ParamDict
+    from perdure.types import Batches, ParamDict, SumOverProcesses
 
 
 def samples(batches: Batches) -> Iterator[tuple[Tensor, Tensor | None]]:
@@ -94,7 +93,7 @@ def mean_over_terms(
         sum_over_processes: see `Importance.estimate`.
 
     Returns:
-        Parameter name to tensor, in the parameter's dtype.
+        Parameter name to tensor, in the parameter's dtype, but at least in float32.
 
     Raises:
         MethodError: if there is no sample, no trainable parameter, an output that is not one tensor, or a gradient that
@@ -117,7 +116,8 @@ def mean_over_terms(
                 )
                 for total, gradient in zip(sums.values(), gradients, strict=True):
                     if gradient is not None:
-                        total += weight * transform(gradient)
+                        # float64 before the transform: the square of a small gradient would be 0 in its own type
+                        total += weight * transform(gradient.double())
             count += 1
     count = sum_over_processes(count)
     if count.item() == 0:
@@ -128,7 +128,7 @@ def mean_over_terms(
             f"Importance of {broken[:5]} is not finite: the weights or a sample hold NaN or infinity, or the output "
             "overflows. Measure a model that gives finite outputs."
         )
-    return {name: mean.to(parameters[name].dtype) for name, mean in means.items()}
+    return {name: mean.to(torch.promote_types(parameters[name].dtype, torch.float32)) for name, mean in means.items()}
 
 
 def _one_tensor(output: object) -> Tensor:

@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from perdure.importance.base import RAW, Importance, SumOverProcesses, one_process
+from perdure.importance.base import RAW, Importance
 from perdure.importance.scaling import Scaling
+from perdure.types import one_process
 
 if TYPE_CHECKING:
     from torch import nn
 
-    from perdure.types import Batches, ParamDict
+    from perdure.types import Batches, ParamDict, SumOverProcesses
 
 
 @dataclass(frozen=True)

@@ -21,11 +21,15 @@ def ewc_bn(
 
     Source: Gupta et al. 2020, sections 2.2 and 2.3. λ = 1 did best there for all layers, 0.05 for batch norm only.
 
+    The code published with the extended version (2021) is followed in one point only, the labels (`recipe`). It takes
+    squared gradients of the label's logit, without the softmax, of the first 64 images again and again, and adds them
+    up; so its λ does not transfer. The card says what else differs.
+
     Args:
         strength: λ, or `auto` with `allowed`, see `SurrogateLoss`.
         trainable: `all`, or `batch-norm` for γ and β alone (everything else frozen, the classifier too).
         labels: see `Fisher`.
-        recipe: `authors` takes dataset labels, which is nearest to what their code does.
+        recipe: `authors` takes dataset labels, as their code does, and follows it in nothing else.
         allowed: with `auto`, by how much the predicted loss on earlier domains may rise (their mean), in nats a sample.
     """
     return Method(

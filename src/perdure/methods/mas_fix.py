@@ -22,14 +22,15 @@ def mas_fix(
         fraction: the share, in (0, 1].
         granularity: see `Method`.
         batch_norm: see `Method`.
-        recipe: `authors` multiplies gradients by the mask, so that momentum and decay still move what is frozen.
+        recipe: `authors` ranks the scaled importance of all domains so far instead of the newest domain's raw one, and
+            multiplies gradients by the mask, so that momentum and decay still move what is frozen.
     """
     return Method(
         name="mas-fix",
         source="ozgun2020importance",
         summary="freezes the kernels that matter most to the earlier domains",
         importance=mas_importance(recipe),
-        regularizer=Freezing(fraction, hold="gradient" if recipe == "authors" else "step"),
+        regularizer=Freezing(fraction) if recipe == "paper" else Freezing(fraction, hold="gradient", rank="average"),
         granularity=granularity,
         batch_norm=batch_norm,
         recipe=recipe,

@@ -71,6 +71,12 @@ class Method:
             raise MethodError(f"Method {self.name!r} trains batch norm alone and freezes it: nothing is left to train.")
         if (self.regularizer.needs_importance or self.rate == "matched") and self.importance is None:
             raise MethodError(f"Method {self.name!r} needs an importance measure; give it one.")
+        in_unit_range = self.importance is None or self.importance.scaling.range == "unit"
+        if (self.regularizer.needs_unit_range or self.rate == "matched") and not in_unit_range:
+            raise MethodError(
+                f"Method {self.name!r} takes importance for a share of the step, in [0, 1], and its measure leaves it "
+                'raw. Give the measure a scaling with range = "unit" (and outliers = "clip").'
+            )
 
     def record(self) -> dict[str, Any]:
         """The method as plain JSON values, for a release and the evidence."""

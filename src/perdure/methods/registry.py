@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from importlib.metadata import EntryPoint, entry_points
-from inspect import isfunction
+from inspect import isfunction, signature
 from typing import Any, TypeAlias
 
 from perdure.errors import MethodError
@@ -37,7 +37,8 @@ def registered() -> dict[str, str]:
 def method_named(name: str, /, **settings: Any) -> Method:
     """A method by its name, with settings as keyword arguments; a name that ends in `.toml` is a file, see `composed`.
 
-    A method of another package says so in `by`.
+    `trainable` may be given for every method that does not itself fix what trains. A method of another package says so
+    in `by`.
 
     Raises:
         MethodError: if there is no such method, it has no such setting, or its package cannot give it.
@@ -67,10 +68,19 @@ def _bringer(point: EntryPoint) -> str:
 
 
 def _made(name: str, factory: Factory, settings: dict[str, Any]) -> Method:
+    trainable = None
     try:
+        # what trains goes with any method, so that few functions have it as a setting of their own
+        if "trainable" in settings and "trainable" not in signature(factory).parameters:
+            trainable = settings.pop("trainable")
         method = factory(**settings)
     except TypeError as error:
         raise MethodError(f"Method {name!r} does not take these settings: {sorted(settings)} ({error}).") from error
     if not isinstance(method, Method):
         raise MethodError(f"Method {name!r}: its function must return a Method; it returned {type(method).__name__}.")
-    return method
+    if trainable is None:
+        return method
+    if method.trainable != "all" or method.data == "none":
+        fixed = "nothing" if method.data == "none" else method.trainable
+        raise MethodError(f"Method {name!r} itself says what trains ({fixed}); leave `trainable` out.")
+    return replace(method, trainable=trainable)

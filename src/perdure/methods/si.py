@@ -13,8 +13,11 @@ def si(strength: float = 0.1, batch_norm: Statistics = "target") -> Method:
 
     Source: Zenke et al. 2017. It is gathered while the base release trains: `perdure train --measure si`.
 
+    Decided here: importance is clipped, scaled to [0, 1] and averaged over domains, as for MAS; the paper takes it raw
+    and adds it up.
+
     Args:
-        strength: c of the paper.
+        strength: stands where the paper has c, but its values do not carry over, because of the scaling.
         batch_norm: see `Method`.
     """
     return Method(

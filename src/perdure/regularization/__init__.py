@@ -3,10 +3,10 @@
 from perdure.regularization.base import Past, Regularizer
 from perdure.regularization.distillation import Distillation
 from perdure.regularization.forms import FORMS, form_from
-from perdure.regularization.freezing import Freezing, updates_left
+from perdure.regularization.freezing import Freezing, frozen_said, updates_left
 from perdure.regularization.learning_rate import LearningRate
 from perdure.regularization.steps import masked_gradients, scaled_steps
-from perdure.regularization.surrogate_loss import SurrogateLoss
+from perdure.regularization.surrogate_loss import SurrogateLoss, strength_said
 from perdure.regularization.unrestrained import Unrestrained
 
 __all__ = [
@@ -19,7 +19,9 @@ __all__ = [
     "SurrogateLoss",
     "Unrestrained",
     "form_from",
+    "frozen_said",
     "masked_gradients",
     "scaled_steps",
+    "strength_said",
     "updates_left",
 ]

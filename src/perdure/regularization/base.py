@@ -10,9 +10,13 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 
+from perdure.types import one_process
+
 if TYPE_CHECKING:
     from torch import Tensor, nn
     from torch.optim import Optimizer
+
+    from perdure.types import SumOverProcesses
 
 
 @dataclass(frozen=True)
@@ -30,6 +34,7 @@ class Past:
         measured: how importance was measured and scaled, as plain JSON values.
         teacher: the model before the update, in evaluation mode.
         report: what a form has to say of the steps it changed; it writes here while it constrains.
+        sum_over_processes: adds a tensor up over all processes that share a batch; gradients pass through.
     """
 
     weights: Mapping[str, Tensor] = field(default_factory=dict)
@@ -42,6 +47,7 @@ class Past:
     measured: Mapping[str, Any] = field(default_factory=dict)
     teacher: nn.Module | None = None
     report: dict[str, float] = field(default_factory=dict)
+    sum_over_processes: SumOverProcesses = one_process
 
 
 class Regularizer:
@@ -54,6 +60,8 @@ class Regularizer:
     """What the form is called in settings."""
     needs_importance: ClassVar[bool] = True
     """Whether it can do nothing without importance weights."""
+    needs_unit_range: ClassVar[bool] = False
+    """Whether weights mean something to it in [0, 1] alone, so that raw importance will not do."""
     needs_teacher: ClassVar[bool] = False
     """Whether it needs the model before the update."""
 

@@ -23,7 +23,8 @@ class Distillation(Regularizer):
     .. math:: L(\theta) = L_d(\theta) + \lambda\,T^2\,\frac{1}{|X|} \sum_x
               \mathrm{KL}\bigl(p_{\theta^*}(x; T)\,\|\,p_\theta(x; T)\bigr)
 
-    p(x; T) is the softmax of the logits over T; the mean runs over all pixels (or images) of the batch.
+    p(x; T) is the softmax of the logits over T; the mean runs over all pixels (or images) of the batch, over all
+    processes.
 
     Source: Li and Hoiem 2017, "Learning without forgetting"; Hinton et al. 2015 for T².
 
@@ -55,9 +56,13 @@ class Distillation(Regularizer):
             raise MethodError("Distillation looks at outputs: call retained.penalty(inputs, output).")
         with torch.no_grad(), evaluation_mode(past.teacher):
             before = self._log_p(past.teacher(inputs))
-        divergence: Tensor = (before.exp() * (before - self._log_p(output))).sum(dim=1).mean()
+        divergence: Tensor = (before.exp() * (before - self._log_p(output))).sum(dim=1)
+        # of all processes: their shares of a batch differ in size
+        count = divergence.new_tensor(divergence.numel())
+        total, number = past.sum_over_processes(torch.stack([divergence.sum(), count]))
         # rounding can lead below 0 where the two agree
-        return self.strength * self.temperature**2 * divergence.clamp_min(0)
+        mean: Tensor = (total / number).clamp_min(0)
+        return self.strength * self.temperature**2 * mean
 
     def _log_p(self, output: Tensor) -> Tensor:
         # half precision is not enough for a difference of logarithms

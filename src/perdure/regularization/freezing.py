@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import torch
 
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 Of: TypeAlias = Literal["all", "free"]
 Hold: TypeAlias = Literal["step", "gradient"]
+Rank: TypeAlias = Literal["latest", "average"]
 
 
 @dataclass(frozen=True)
@@ -29,20 +30,23 @@ class Freezing(Regularizer):
 
     .. math:: F_d = F_{d-1} \cup S_d, \qquad \alpha_i = 0 \text{ on } F_d, \quad \alpha_i = \alpha \text{ elsewhere}
 
-    S_d are the parameters of highest importance to the newest domain, at most a share β of all that carry importance.
+    S_d are the parameters of highest importance, at most a share β of all that carry importance.
 
     Source: Özgün et al. 2020, section 2.2.
 
     Open in the paper, decided here: S_d is taken from all parameters, those already frozen included, so that nothing
-    new is frozen where the newest domain relies on what is frozen already; the rank is that of importance before
-    clipping (clipping makes ties); whole kernels or filters at a time, never above β; ties go to the lower index.
+    new is frozen where the newest domain relies on what is frozen already; the rank is that of importance to the newest
+    domain before clipping (clipping makes ties); whole kernels or filters at a time, never above β; ties go to the
+    lower index.
 
     Args:
         fraction: β in (0, 1].
         of: `all` parameters as above; `free` takes β of those not yet frozen, so that a share of the rest is frozen
-            each time (the authors' "fixed capacity").
+            each time (the authors' "fixed capacity" too looks among those alone, but takes β of all each time).
         hold: `step` undoes the whole step of the optimizer, so that a frozen parameter does not move by a bit;
             `gradient` sets its gradient to 0, as the authors' code does, and momentum and decay can still move it.
+        rank: `latest` ranks the raw importance to the newest domain; `average` that of all domains so far, scaled, as
+            the authors' code does.
         random: draws S_d by this seed instead of by importance, anew for each domain: the control that says what
             ranking is worth.
     """
@@ -53,12 +57,12 @@ class Freezing(Regularizer):
     of: Of = "all"
     hold: Hold = "step"
     random: int | None = None
+    rank: Rank = "latest"
 
     def __post_init__(self) -> None:
         check_choice("of", self.of, Of)
         check_choice("hold", self.hold, Hold)
-        check_choice("of", self.of, Of)
-        check_choice("hold", self.hold, Hold)
+        check_choice("rank", self.rank, Rank)
         if not 0 < self.fraction <= 1:
             raise MethodError(f"`fraction` must be in (0, 1]; got {self.fraction}.")
         if self.random is not None and not 0 <= self.random < 2**31:
@@ -72,19 +76,18 @@ class Freezing(Regularizer):
             yield
 
     def frozen(self, past: Past) -> Mapping[str, Tensor]:
-        """F_d: parameter name to mask, at the granularity of `past.latest`."""
-        sizes = {name: past.anchor[name].numel() // omega.numel() for name, omega in past.latest.items()}
-        taken = {
-            name: _whole_groups(past.frozen[name], omega) for name, omega in past.latest.items() if name in past.frozen
-        }
-        chosen = top_share(self._ranked(past), sizes, self.fraction, taken if self.of == "free" else None)
+        """F_d: parameter name to mask, at the granularity of what is ranked."""
+        ranked = self._ranked(past)
+        sizes = {name: past.anchor[name].numel() // omega.numel() for name, omega in ranked.items()}
+        taken = {name: _whole_groups(past.frozen[name], omega) for name, omega in ranked.items() if name in past.frozen}
+        chosen = top_share(ranked, sizes, self.fraction, taken if self.of == "free" else None)
         # what was frozen in finer groups stays so; what carries no importance now too
         grown = {name: mask | past.frozen[name] if name in past.frozen else mask for name, mask in chosen.items()}
         return {**past.frozen, **grown}
 
     def _ranked(self, past: Past) -> Mapping[str, Tensor]:
         if self.random is None:
-            return past.latest
+            return past.latest if self.rank == "latest" else past.weights
         # how much is frozen tells the domains apart: the same draw again would freeze nothing new
         frozen = sum(int(mask.sum()) for mask in past.frozen.values())
         # a generator takes 32 bits of a seed
@@ -137,6 +140,20 @@ def top_share(
     return {
         name: part.view_as(value).to(value.device) for (name, value), part in zip(omega.items(), parts, strict=True)
     }
+
+
+def frozen_said(frozen_share: float, settings: Mapping[str, Any]) -> str:
+    """How much is frozen for good, and how many more updates fit, in words.
+
+    Args:
+        frozen_share: see `updates_left`.
+        settings: of the `Freezing`, see `Regularizer.settings`.
+    """
+    fraction = float(settings["fraction"])
+    said = f"{frozen_share:.0%} of the parameters are frozen for good"
+    if settings.get("of", "all") == "free":
+        return f"{said}; one more update makes that at most {1 - (1 - frozen_share) * (1 - fraction):.0%}"
+    return f"{said}; at {fraction:.0%} an update, {updates_left(frozen_share, fraction)} more leave something to train"
 
 
 def updates_left(frozen_share: float, fraction: float) -> int:

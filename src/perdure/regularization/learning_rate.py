@@ -28,7 +28,8 @@ class LearningRate(Regularizer):
 
     Open in the paper, decided here: the factor scales the whole step that the optimizer takes, momentum and weight
     decay included, not the gradient. Under SGD with constant importance the two are the same; under Adam a scaled
-    gradient is normalised away and protects nothing. Importance outside [0, 1] is clamped.
+    gradient is normalised away and protects nothing. Importance outside [0, 1] is clamped (a sum over domains leaves
+    it); raw importance, which is on another scale, is refused.
 
     Args:
         power: of (1 - Ω); the authors' code has 2 as an option.
@@ -37,6 +38,7 @@ class LearningRate(Regularizer):
     """
 
     name = "learning-rate"
+    needs_unit_range = True
 
     power: float = 1.0
     multiplier: float = 1.0

@@ -44,11 +44,13 @@ class Quadratic:
         return anchor + self.centre[name].to(dtype) if name in self.centre else anchor
 
     def distances(self, model: nn.Module, dtype: torch.dtype | None = None) -> ParamDict:
-        """D by name, in a precision or that of each parameter."""
+        """D by name, in a precision or that of each parameter, but at least in float32."""
         parameters = dict(model.named_parameters())
         found = {}
         for name in self.bend:
-            parameter = parameters[name].to(dtype or parameters[name].dtype)
+            # the square of a small distance would be 0 in half precision
+            exact = dtype or torch.promote_types(parameters[name].dtype, torch.float32)
+            parameter = parameters[name].to(exact)
             # first the anchor: the difference of two near numbers is exact
             distance = parameter - self.anchor[name].to(parameter)
             found[name] = distance - self.centre[name].to(parameter) if name in self.centre else distance

@@ -19,6 +19,12 @@ if TYPE_CHECKING:
     from perdure.types import ParamDict
 
 
+KNOWN = (
+    torch.optim.SGD, torch.optim.Adam, torch.optim.AdamW, torch.optim.RMSprop, torch.optim.Adagrad, torch.optim.Adamax,
+)  # fmt: skip
+"""Optimizers that a proximal step goes with, because their rate is known, see `rate_of`."""
+
+
 @contextmanager
 def scaled_steps(
     model: nn.Module, optimizer: Optimizer, scale: Mapping[str, Tensor], floor: float = 0.0
@@ -46,6 +52,8 @@ def scaled_steps(
 
     @torch.no_grad()
     def rescale(*_: Any) -> None:
+        if not has_stepped(optimizer):
+            return
         rates = {id(p): group["lr"] for group in optimizer.param_groups for p in group["params"]} if floor else {}
         for (parameter, share), old in zip(shares, before, strict=True):
             if rate := rates.get(id(parameter)):
@@ -78,6 +86,9 @@ def masked_gradients(model: nn.Module, optimizer: Optimizer, scale: Mapping[str,
     shares = _shares(model, scale)
 
     def mask(*_: Any) -> None:
+        # an infinite gradient times 0 is NaN
+        if not has_stepped(optimizer):
+            return
         for parameter, share in shares:
             if parameter.grad is not None:
                 parameter.grad.mul_(share)
@@ -99,7 +110,7 @@ def pulled_steps(model: nn.Module, optimizer: Optimizer, quadratic: Quadratic) -
 
     Args:
         model: its parameters are found by name.
-        optimizer: any torch optimizer.
+        optimizer: one of `KNOWN`.
         quadratic: ½ Σ H (θ - c)² is the penalty.
     """
     parameters = dict(model.named_parameters())
@@ -107,6 +118,8 @@ def pulled_steps(model: nn.Module, optimizer: Optimizer, quadratic: Quadratic) -
 
     @torch.no_grad()
     def pull(*_: Any) -> None:
+        if not has_stepped(optimizer):
+            return
         for group in optimizer.param_groups:
             for parameter in group["params"]:
                 name = names.get(id(parameter))
@@ -148,6 +161,8 @@ def bounded_steps(
 
     @torch.no_grad()
     def bound(*_: Any) -> None:
+        if not has_stepped(optimizer):
+            return
         report["steps"] += 1
         free, held = split_by_training(model, quadratic.distances(model, torch.float64))
         left = budget - cost(held, quadratic.bend)
@@ -175,24 +190,64 @@ def split_by_training(model: nn.Module, tensors: ParamDict) -> tuple[ParamDict, 
     )
 
 
+def has_stepped(optimizer: Optimizer) -> bool:
+    """Whether a step that is being taken moves anything, asked in a hook of the step.
+
+    `GradScaler` leaves out a step whose gradients overflowed; but that of a fused optimizer it calls, hooks included,
+    and tells it not to move.
+    """
+    overflows = getattr(optimizer, "found_inf", None)
+    return overflows is None or not bool(overflows)
+
+
+def check_rate(optimizer: Optimizer) -> None:
+    """Passes if `rate_of` knows an optimizer.
+
+    Raises:
+        MethodError: if not, with those that it knows.
+    """
+    if not isinstance(optimizer, KNOWN):
+        raise MethodError(
+            f"A proximal step has to know how far the optimizer moves a parameter for its gradient, and of "
+            f"{type(optimizer).__name__} it does not: the strength would mean something else. Use one of "
+            f'{", ".join(kind.__name__ for kind in KNOWN)}, or add the penalty to the loss: step="explicit".'
+        )
+
+
 def rate_of(optimizer: Optimizer, group: Mapping[str, Any], parameter: Tensor) -> float | Tensor:
     r"""How far an optimizer moves a parameter, all in all, for a gradient of 1 at one step.
 
-    SGD: :math:`lr\,(1 - \text{dampening}) / (1 - \text{momentum})`. Adam and its kin:
-    :math:`lr / (\sqrt{\hat v} + \epsilon)` with the second moment of the step just taken, one value an element. Others:
-    as SGD, with what they have of it.
+    ===============  =====================================================================================
+    SGD              :math:`lr\,(1 - \text{dampening}) / (1 - \text{momentum})`
+    Adam and AdamW   :math:`lr / (\sqrt{\hat v} + \epsilon)`
+    RMSprop          :math:`lr / (\sqrt{v} + \epsilon) / (1 - \text{momentum})`, v centred where it is centred
+    Adagrad          :math:`lr_t / (\sqrt{\sum g^2} + \epsilon)`, with the rate as it has decayed
+    Adamax           :math:`lr / u`, u the infinity norm
+    ===============  =====================================================================================
+
+    with the moments of the step just taken, one value an element. A parameter that the optimizer has not moved yet has
+    the rate of SGD.
 
     Args:
-        optimizer: after its step.
+        optimizer: one of `KNOWN`, after its step.
         group: the one of its groups that holds the parameter.
         parameter: the parameter.
     """
-    state = optimizer.state.get(parameter, {})
-    if "betas" in group and "exp_avg_sq" in state:
-        second = state.get("max_exp_avg_sq", state["exp_avg_sq"])
-        unbiased = second / (1 - group["betas"][1] ** float(state["step"]))
-        return torch.as_tensor(group["lr"] / (unbiased.sqrt() + group["eps"]))
-    return _plain_rate(group)
+    rate, state = _plain_rate(group), optimizer.state.get(parameter, {})
+    if isinstance(optimizer, torch.optim.SGD) or not (steps := float(state.get("step", 0))):
+        return rate
+    if isinstance(optimizer, torch.optim.Adamax):
+        return torch.as_tensor(rate / state["exp_inf"])
+    if isinstance(optimizer, torch.optim.Adam | torch.optim.AdamW):
+        second = state.get("max_exp_avg_sq", state["exp_avg_sq"]) / (1 - group["betas"][1] ** steps)
+    elif isinstance(optimizer, torch.optim.RMSprop):
+        second = state["square_avg"]
+        if group["centered"]:
+            second = second - state["grad_avg"].square()
+    else:
+        second = state["sum"]
+        rate /= 1 + (steps - 1) * group["lr_decay"]
+    return torch.as_tensor(rate / (second.sqrt() + group["eps"]))
 
 
 def _plain_rate(group: Mapping[str, Any]) -> float:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
@@ -13,7 +13,7 @@ import torch
 from perdure.errors import MethodError, check_choice
 from perdure.regularization.base import Past, Regularizer
 from perdure.regularization.quadratic import Quadratic, cost
-from perdure.regularization.steps import bounded_steps, pulled_steps, split_by_training
+from perdure.regularization.steps import bounded_steps, check_rate, pulled_steps, split_by_training
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -58,9 +58,10 @@ class SurrogateLoss(Regularizer):
             around its own.
         step: `proximal` applies the penalty after each step of the optimizer by its implicit (backward Euler) solution
             θ ← (θ + aθ*) / (1 + a) with a = 2 s Ω r, which no strength can make diverge. r is the rate that the
-            optimizer gives the parameter: lr / (1 - momentum) under SGD, lr / (√v + ε) under Adam and AdamW, so that
-            training comes to rest where the gradient of L above is 0 under each of them. `explicit` adds the penalty's
-            gradient to the loss's, as the papers do; Adam then normalises both together.
+            optimizer gives the parameter: lr / (1 - momentum) under SGD, lr / (√v + ε) under Adam and AdamW, see
+            `steps.rate_of`, so that training comes to rest where the gradient of L above is 0 under each of them; an
+            optimizer whose rate is not known is refused. `explicit` adds the penalty's gradient to the loss's, as the
+            papers do; Adam then normalises both together.
         allowed: with `auto`, by how much the loss on the earlier domains may rise: in nats a sample of their
             log-likelihood (a segmentation's is the sum over its pixels). With `latest` it is their mean since the
             newest anchor; with `each` the sum over them since each was learnt.
@@ -147,7 +148,9 @@ class SurrogateLoss(Regularizer):
         if self.strength == "auto":
             _check_is_a_loss(past, self._quadratic(past))
             self._check_budget(model, past)
-        elif self.step == "explicit":
+        elif self.step == "proximal":
+            check_rate(optimizer)
+        else:
             self._check_rates(optimizer, self._largest_rates(model, optimizer, past))
 
     @contextmanager
@@ -216,6 +219,19 @@ class SurrogateLoss(Regularizer):
 
     def _offset(self, past: Past) -> float:
         return past.offset if self.anchors == "each" else 0.0
+
+
+def strength_said(report: Mapping[str, float | None]) -> str:
+    """What `strength="auto"` found, in words.
+
+    Args:
+        report: see `Past.report`; None where a number is not finite.
+    """
+    steps, shortened, found = report["steps"], report["shortened_steps"], report["strength"]
+    if not shortened:
+        return f"auto: the loss that is allowed was not reached in {steps:.0f} steps, so nothing was held back"
+    strength = "without bound" if found is None else f"{found:.4g}"
+    return f"auto: λ {strength} in the last of {shortened:.0f} steps that were shortened, of {steps:.0f}"
 
 
 def _check_is_a_loss(past: Past, quadratic: Quadratic) -> None:

@@ -64,7 +64,7 @@ class Identity(Value):
         method: how it was made, see `perdure.methods.Method.record`.
         recipe: how it was trained.
         measures: what its memory holds.
-        training: what happened: epochs, losses, share of the steps that importance left.
+        training: what happened: epochs, losses, share of the steps that importance left, report of the form.
         versions: of the libraries.
         files: SHA-256 of every other file.
     """

@@ -16,13 +16,13 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from perdure.errors import MethodError
-from perdure.importance.base import RAW, Importance, SumOverProcesses, one_process
+from perdure.importance.base import RAW, Importance
 from perdure.importance.per_sample import mean_over_samples
 from perdure.importance.scaling import Scaling, unit_range
-from perdure.types import IGNORED
+from perdure.types import IGNORED, one_process
 
 if TYPE_CHECKING:
-    from perdure.types import Batches, ParamDict
+    from perdure.types import Batches, ParamDict, SumOverProcesses
 
 
 @dataclass(frozen=True)

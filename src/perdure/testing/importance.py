@@ -21,8 +21,7 @@ from perdure.testing.claims import Claims, differing, everything, require, same
 from perdure.testing.domain import tiny_domain, tiny_network
 
 if TYPE_CHECKING:
-    from perdure.importance.base import SumOverProcesses
-    from perdure.types import Batch, ParamDict
+    from perdure.types import Batch, ParamDict, SumOverProcesses
 
 IMPORTANCE: Claims[ImportanceCase] = Claims("Importance")
 """The claims that `check_importance` checks."""

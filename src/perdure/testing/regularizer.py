@@ -189,7 +189,8 @@ def _frozen(case: RegularizerCase) -> None:
         require(name in past.anchor, f"{name!r} is no parameter: only of parameters may anything be remembered")
         require(mask.dtype == torch.bool, f"the mask of {name!r} is {mask.dtype}")
         _fits(name, mask, past.anchor[name])
-    later = replace(past, frozen=masks, latest={name: 1 - value for name, value in past.latest.items()})
+    turned = {name: 1 - value for name, value in past.latest.items()}
+    later = replace(past, frozen=masks, latest=turned, weights=turned)
     grown = case.form.frozen(later)
     for name, mask in masks.items():
         require(name in grown and bool(grown[name][mask].all()), f"some of {name!r} was set free again")

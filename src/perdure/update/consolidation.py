@@ -39,7 +39,8 @@ def consolidate(
         importance: the measure with its scaling; MAS, clipped and scaled to [0, 1], if left out.
         granularity: whether weights are kept for each parameter, kernel or filter.
         previous: the memory of the domains before; this one's importance joins it.
-        watched: what a measure gathered while the model trained, see `Importance.watching`.
+        watched: what a measure gathered while the model trained, see `Importance.watching`. Empty, because nothing
+            trained: the importance of the domains before stays as it was.
 
     Returns:
         The memory: the model's parameters as anchor, its importance, and the batch-norm statistics of the original
@@ -61,11 +62,13 @@ def consolidate(
     anchor = {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
     before = {} if previous is None else previous.anchor
     samples = int(sum_over_processes(torch.tensor(float(counted.samples), device=next(model.parameters()).device)))
-    measure = accumulated(past, raw, scaled, importance.settings(), samples, before, anchor)
-    others = {} if previous is None else {key: one.moved(before, anchor) for key, one in previous.measures.items()}
+    measures = {} if previous is None else {key: one.moved(before, anchor) for key, one in previous.measures.items()}
+    # where nothing trained nothing was gathered, and a domain of zeros would only thin out those before
+    if past is None or not importance.is_gathered or watched != {}:
+        measures[importance.key] = accumulated(past, raw, scaled, importance.settings(), samples, before, anchor)
     return Memory(
         anchor=anchor,
-        measures={**others, importance.key: measure},
+        measures=measures,
         statistics=statistics(model) if previous is None else previous.statistics,
         frozen={} if previous is None else previous.frozen,
         granularity=granularity,

@@ -17,6 +17,7 @@ from perdure.methods import Method
 from perdure.models import NetworkSpec, batch_norm_state
 from perdure.models.batch_norm import check
 from perdure.release import Memory, Release
+from perdure.update.last_step import finite
 from perdure.update.launch import launch
 from perdure.update.loop import Progress, Training
 from perdure.update.provenance import digest_of, digest_of_hashes, identity_of, measured
@@ -156,6 +157,7 @@ def _work(fabric: Fabric, job: Job, folder: RunFolder) -> Release:
     note = check(job.model, method.batch_norm)
     facts = {"epochs": [vars(epoch) for epoch in state.history], **_restraint(job.model, unit, frozen)}
     facts |= {"note": note} if note else {}
+    facts |= {"report": {name: finite(value) for name, value in state.report.items()}} if state.report else {}
     identity = identity_of(job.network, job.domain, job.parent, job.origin, job.method, job.recipe, new, facts)
     return Release(job.model.cpu().eval(), new, identity, "")
 

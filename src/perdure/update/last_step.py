@@ -35,18 +35,24 @@ class LastStep:
         self._gradients: dict[str, float | None] = {}
 
     def begin(self, penalty: Tensor) -> None:
-        """Before the backward pass: takes the gradient of the penalty alone, where it has one."""
+        """Before the backward pass, which then takes the gradient of the penalty alone too, where it has one."""
         self._is_awake = True
         self._parameters = [parameter for parameter in self._model.parameters() if parameter.requires_grad]
         self._of_penalty = [None] * len(self._parameters)
-        if penalty.requires_grad:
-            found: Sequence[Tensor | None] = torch.autograd.grad(
-                penalty, self._parameters, retain_graph=True, allow_unused=True
-            )
-            self._of_penalty = [None if gradient is None else self._mean(gradient) for gradient in found]
+        if not penalty.requires_grad:
+            return
+
+        def take(_: Tensor) -> None:
+            # a hook runs again for each backward pass through its tensor
+            hook.remove()
+            self._of_penalty[:] = torch.autograd.grad(penalty, self._parameters, retain_graph=True, allow_unused=True)
+
+        # within the backward pass of the loss, because Fabric refuses one of one's own in mixed precision
+        hook = penalty.register_hook(take)
 
     def gradients(self) -> None:
         """After the backward pass, before clipping: what is left of the gradient without the penalty's."""
+        self._of_penalty = [None if gradient is None else self._mean(gradient) for gradient in self._of_penalty]
         of_task = [
             parameter.grad if gradient is None else parameter.grad - gradient
             for parameter, gradient in zip(self._parameters, self._of_penalty, strict=True)

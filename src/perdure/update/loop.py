@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from copy import deepcopy
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -78,7 +79,7 @@ class Training:
         """Trains to the end, from the last checkpoint if there is one; the model then holds the last or best epoch.
 
         Returns:
-            Where training ended: its history, and what measures gathered on the way.
+            Where training ended: its history, and what measures gathered on the way to the epoch that is kept.
 
         Raises:
             DivergenceError: if the loss or gradient is no longer a number or explodes; the checkpoint keeps the last
@@ -99,6 +100,9 @@ class Training:
                 self._watched(optimizer, state),
                 self._logger() as log,
             ):
+                # what was reported before an interruption counts on; the form writes into what is saved
+                retained.past.report.update(state.report)
+                state.report = retained.past.report
                 wrapped, stepper = fabric.setup(model, optimizer)
                 while not self._is_done(state.history):
                     epoch = self._epoch(len(state.history), wrapped, stepper, retained, loss_function, last)
@@ -106,6 +110,7 @@ class Training:
                     self._keep(state, epoch, optimizer)
             if state.best is not None:
                 model.load_state_dict(state.best)
+                state.watched = state.watched_best
         if method.batch_norm == "recalibrated":
             recalibrate(model, self.batches("train"), sum_over_processes if fabric.world_size > 1 else None)
         return state
@@ -155,7 +160,7 @@ class Training:
         earlier = [past.validation_loss for past in state.history[:-1] if past.validation_loss is not None]
         now = epoch.validation_loss
         if self.recipe.patience is not None and now is not None and now < min(earlier, default=math.inf):
-            state.best = {name: tensor.detach().clone() for name, tensor in self.model.state_dict().items()}
+            state.best, state.watched_best = deepcopy(state.model), deepcopy(state.watched)
         if self.fabric.is_global_zero:
             self.folder.save(state)
         self.fabric.barrier()

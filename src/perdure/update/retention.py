@@ -15,6 +15,7 @@ from perdure.models import training_mode
 from perdure.models.batch_norm import check
 from perdure.regularization import Past, Regularizer
 from perdure.types import Statistics
+from perdure.update.processes import sum_over_processes
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -32,7 +33,8 @@ class Retained:
         model: the model.
         regularizer: the form of restraint.
         past: what it holds on to, on the model's device.
-        note: what the user should know about the batch-norm policy; empty if nothing.
+        note: what the user should know: a batch-norm policy without effect, parameters that train without importance;
+            empty if nothing.
     """
 
     model: nn.Module
@@ -82,7 +84,7 @@ def retain(
 
     Args:
         model: any torch model, the one that the memory was taken from, not wrapped for several devices.
-        optimizer: any torch optimizer of it.
+        optimizer: any torch optimizer of it; a proximal step takes those alone whose rate it knows.
         memory: from `perdure.consolidate`, or a release's.
         regularizer: the form of restraint.
         batch_norm: `target` updates the statistics on the new domain; `original` keeps them bit for bit; for the others
@@ -92,7 +94,8 @@ def retain(
         teacher: the model before the update, for distillation; default: a copy of `model` as it is now.
 
     Raises:
-        MethodError: if the memory does not fit the model, the restraint cannot be stable, or there is no such policy.
+        MethodError: if the memory does not fit the model or the form, the restraint cannot be stable, or there is no
+            such policy.
         BatchNormError: if the model's batch norm cannot follow the policy.
 
     Example:
@@ -106,13 +109,29 @@ def retain(
     if regularizer.needs_teacher and teacher is None:
         teacher = deepcopy(model)
     past = _fitted(memory.past(key, granularity, teacher), model)
-    note = check(model, batch_norm) or ""
+    if regularizer.needs_unit_range and past.measured.get("scaling", {}).get("range") == "raw":
+        raise MethodError(
+            f"The form {regularizer.name!r} takes importance for a share of the step, in [0, 1], and {key!r} of this "
+            "memory is raw. Measure with scaling=Scaling(), or use a form that takes it as it is (SurrogateLoss)."
+        )
+    notes = [check(model, batch_norm), None if key is None else _unprotected(model, past)]
     with training_mode(model, batch_norm), regularizer.constrain(model, optimizer, past):
-        yield Retained(model, regularizer, past, note)
+        yield Retained(model, regularizer, past, " ".join(filter(None, notes)))
+
+
+def _unprotected(model: nn.Module, past: Past) -> str | None:
+    """What is said of parameters that train without importance; None where there are none."""
+    free = [name for name, p in model.named_parameters() if p.requires_grad and name not in past.weights]
+    if not free:
+        return None
+    return (
+        f"{len(free)} parameter(s) train without any protection, because the memory has no importance of them: "
+        f"{', '.join(free[:5])}{', ...' if len(free) > 5 else ''}."
+    )
 
 
 def _fitted(past: Past, model: nn.Module) -> Past:
-    """The same on the devices and in the types of the model's parameters.
+    """The same on the devices of the model's parameters and in their types, but at least in float32.
 
     Raises:
         MethodError: if it is of another model.
@@ -122,8 +141,11 @@ def _fitted(past: Past, model: nn.Module) -> Past:
     if unknown:
         raise MethodError(f"The memory is of another model: this one has no parameters {unknown[:5]}.")
 
+    # in half precision small importance would be 0
+    types = {name: torch.promote_types(parameter.dtype, torch.float32) for name, parameter in parameters.items()}
+
     def moved(tensors: Mapping[str, Tensor]) -> ParamDict:
-        return {name: value.to(parameters[name]) for name, value in tensors.items()}
+        return {name: value.to(parameters[name].device, types[name]) for name, value in tensors.items()}
 
     return replace(
         past,
@@ -133,4 +155,5 @@ def _fitted(past: Past, model: nn.Module) -> Past:
         frozen={name: mask.to(parameters[name].device, torch.bool) for name, mask in past.frozen.items()},
         curvature=moved(past.curvature),
         centre=moved(past.centre),
+        sum_over_processes=sum_over_processes,
     )

@@ -70,6 +70,8 @@ class State:
         best: parameters and buffers of the best epoch, where training stops early.
         first_loss: what the guard compares with.
         watched: what measures gather while the model trains, by key.
+        watched_best: the same, as it stood at the best epoch.
+        report: what the form has to say of the steps so far, see `Past.report`.
     """
 
     model: dict[str, Tensor]
@@ -78,6 +80,8 @@ class State:
     best: dict[str, Tensor] | None = None
     first_loss: float | None = None
     watched: dict[str, dict[str, Any]] = field(default_factory=dict)
+    watched_best: dict[str, dict[str, Any]] = field(default_factory=dict)
+    report: dict[str, float] = field(default_factory=dict)
 
 
 class RunFolder:

@@ -79,6 +79,7 @@ def update(
     *,
     method: Method | None = None,
     recipe: Recipe | None = None,
+    measures: Sequence[Importance] | None = None,
     joint_with: Domain | None = None,
     allow_patient_data: bool = False,
     machine: Machine | None = None,
@@ -92,6 +93,8 @@ def update(
         domain: the new site, scanner or population.
         method: how the earlier domains are protected; MAS-LR if left out.
         recipe: the numbers; the default of task, stage and batch-norm policy if left out.
+        measures: which importance the new release shall carry, of those that the release carries and those that need no
+            data; all that it carries if left out. What is dropped cannot be measured again.
         joint_with: for a cumulative method only: the data of all domains so far, the new one included, as one domain
             (`perdure.data.join`); for replay a few cases of the earlier ones.
         allow_patient_data: whether a method may use stored patient data of earlier domains (replay).
@@ -112,8 +115,10 @@ def update(
     """
     method = method or mas_lr()
     _check_domains(release, domain, method, joint_with, allow_patient_data)
-    release = _with_importance(release, method)
-    measures = tuple(_measure(release, key, method) for key in release.memory.measures)
+    release = _with_importance(release, method.importance, f"Method {method.name!r} needs")
+    if measures is not None:
+        release = _carrying(release, method, measures)
+    carried = tuple(_measure(release, key, method) for key in release.memory.measures)
     recipe = _adjusted(recipe or recipe_for(release.contract, "update", method.batch_norm), release, method)
     if method.needs_dropout and not has_dropout(release.model):
         raise MethodError(
@@ -122,7 +127,7 @@ def update(
         )
     model = deepcopy(release.model)
     job = Job(
-        model, release.identity.network, domain, joint_with, method, recipe, release, measures, machine or Machine(),
+        model, release.identity.network, domain, joint_with, method, recipe, release, carried, machine or Machine(),
         progress, "updated",
     )  # fmt: skip
     return run_job(job, out)
@@ -223,18 +228,37 @@ def _check_domains(
         )
 
 
-def _with_importance(release: Release, method: Method) -> Release:
-    """The release with the importance that the method needs; one that needs no data joins its memory now.
+def _carrying(release: Release, method: Method, measures: Sequence[Importance]) -> Release:
+    """The release with these measures alone in its memory.
+
+    Raises:
+        MethodError: if one of them is not there and needs data, none is named, or that of the method is missing.
+    """
+    keys = [measure.key for measure in measures]
+    if not measures:
+        raise MethodError("A release needs at least one measure of importance, or no method can use it later.")
+    if method.importance is not None and method.importance.key not in keys:
+        raise MethodError(
+            f"`measures` are {keys} and lack what method {method.name!r} uses: {method.importance.key!r}."
+        )
+    for measure in measures:
+        release = _with_importance(release, measure, "`measures` names")
+    wanted = {measure.key: release.memory.measures[measure.key] for measure in measures}
+    return replace(release, memory=replace(release.memory, measures=wanted))
+
+
+def _with_importance(release: Release, wanted: Importance | None, who: str) -> Release:
+    """The release with an importance that is asked for; one that needs no data joins its memory now.
 
     Raises:
         MethodError: if it had to be measured while the data of the release's domains were there, and was not.
     """
-    wanted, memory = method.importance, release.memory
+    memory = release.memory
     if wanted is None or wanted.key in memory.measures:
         return release
     if wanted.needs_data:
         raise MethodError(
-            f"Method {method.name!r} needs the importance {wanted.key!r}, and release {release.name!r} carries only: "
+            f"{who} the importance {wanted.key!r}, and release {release.name!r} carries only: "
             f"{', '.join(memory.measures) or 'none'}. It has to be measured where the data of the release's domains "
             f"are: train or adopt there with --measure {words_for(wanted)}, beside the others that you need "
             "(measures=[...] in Python)."
