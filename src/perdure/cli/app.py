@@ -10,6 +10,7 @@ import typer
 
 from perdure import __version__
 from perdure.cli.adopt import adopt
+from perdure.cli.benchmark import benchmark
 from perdure.cli.console import FAILED, INTERRUPTED, USAGE, fail
 from perdure.cli.demo import demo
 from perdure.cli.doctor import doctor
@@ -29,7 +30,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-COMMANDS: tuple[Callable[..., None], ...] = (demo, train, adopt, update, evaluate, predict, inspect, doctor)
+COMMANDS: tuple[Callable[..., None], ...] = (demo, train, adopt, update, evaluate, predict, inspect, doctor, benchmark)
 for command in COMMANDS:
     app.command()(command)
 

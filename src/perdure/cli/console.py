@@ -16,7 +16,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-FAILED, USAGE, SOME_FILES_FAILED, INTERRUPTED = 1, 2, 6, 130
+FAILED, USAGE, SOME_FAILED, INTERRUPTED = 1, 2, 6, 130
 """Exit codes besides 0; see docs/cli.md."""
 
 PIPE_WIDTH = 120

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from perdure.cli import options
-from perdure.cli.console import SOME_FILES_FAILED, counting, fail, progress_bar, show
+from perdure.cli.console import SOME_FAILED, counting, fail, progress_bar, show
 from perdure.cli.requests import check_device
 
 
@@ -41,4 +41,4 @@ def predict(
     record = {"written": [str(path) for path in result.written], "skipped": result.skipped, "failed": result.failed}
     show(record, as_json, f"{len(result.written)} predicted, {result.skipped} done before, in {out}")
     if result.failed:
-        raise fail(f"{len(result.failed)} failed:\n" + "\n".join(result.failed.values()), SOME_FILES_FAILED)
+        raise fail(f"{len(result.failed)} failed:\n" + "\n".join(result.failed.values()), SOME_FAILED)

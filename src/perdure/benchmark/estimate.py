@@ -1,0 +1,81 @@
+"""How long a grid will take, before it runs."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch.nn import functional
+
+from perdure.benchmark.config import Settings
+from perdure.benchmark.grid import cost
+from perdure.benchmark.plan import Cell, Plan
+from perdure.errors import NetworkError
+from perdure.models import build, load_weights, training_mode
+
+STEPS = 2
+"""Training steps that are timed; the first of all is left out, as it allocates."""
+
+
+def every_cell(plan: Plan, chosen: Mapping[tuple[str, str], Settings | None]) -> list[Cell]:
+    """All cells of a plan.
+
+    Args:
+        plan: whose cells.
+        chosen: by sequence and label what selection took; of rows that are not chosen yet, the final cells stand
+            without settings.
+    """
+    return [*plan.bases(), *plan.trials(), *plan.finals(chosen)]
+
+
+def seconds_a_sample(plan: Plan, base: str) -> float:
+    """What one training step costs on this machine, for each sample of its batch, in seconds; it is tried.
+
+    Args:
+        plan: whose network, contract and batch size.
+        base: which base release's network.
+
+    Raises:
+        NetworkError: if the network cannot be built, its weights do not fit, or it does not take a training sample.
+    """
+    contract = plan.contract
+    recipe = plan.config.train_recipe(base, contract, seed=0)
+    model = build(
+        plan.network(base),
+        channels=contract.channels,
+        classes=contract.classes,
+        spatial_dims=contract.spatial_dims,
+        trusted=plan.trusted,
+    ).to(plan.device)
+    if plan.weights is not None:
+        load_weights(model, plan.weights, replace_head=True)
+    inputs = torch.rand(recipe.batch_size, contract.channels, *contract.size, device=plan.device)
+    taken = []
+    with training_mode(model, "target"):
+        for _ in range(1 + STEPS):
+            started = time.perf_counter()
+            try:
+                output = model(inputs)
+                target = torch.zeros(output.shape[:1] + output.shape[2:], dtype=torch.long, device=plan.device)
+                functional.cross_entropy(output, target).backward()
+            except (RuntimeError, ValueError, IndexError) as error:
+                size = " x ".join(map(str, contract.size))
+                raise NetworkError(
+                    f"Network '{plan.network(base).factory}' does not take a training sample, {contract.channels} "
+                    f"channel(s) of {size} pixels: {error}."
+                ) from error
+            taken.append(time.perf_counter() - started)
+    return min(taken[1:]) / recipe.batch_size
+
+
+def estimated_seconds(plan: Plan, cells: Sequence[Cell], a_sample: Mapping[str, float], workers: int) -> float:
+    """How long cells will take together, in seconds.
+
+    Args:
+        plan: whose cells.
+        cells: which.
+        a_sample: by base release what `seconds_a_sample` found.
+        workers: how many run at once.
+    """
+    return sum(cost(plan, cell) * a_sample[cell.base] for cell in cells) / workers

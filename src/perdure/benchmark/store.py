@@ -1,0 +1,186 @@
+"""Releases and scores that many cells share: each is made once, whoever asks first."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from filelock import FileLock
+
+from perdure.benchmark.plan import Cell, Plan, Update, short_hash
+from perdure.data import join
+from perdure.evaluation import Scores, evaluate
+from perdure.importance import Uniform
+from perdure.release import Release
+from perdure.types import Split
+from perdure.update import Machine, interpolated_release, train, update
+from perdure.update.loop import silent
+
+if TYPE_CHECKING:
+    from perdure.data import FolderDomain, JointDomain
+    from perdure.update.loop import Progress
+
+READS = "reads.jsonl"
+
+
+@dataclass(frozen=True, eq=False)
+class Kept:
+    """A release of the store.
+
+    Args:
+        key: of everything that decides it.
+        path: its folder.
+        release: itself.
+    """
+
+    key: str
+    path: Path
+    release: Release
+
+
+@dataclass(frozen=True)
+class Store:
+    """The folder of a benchmark in which releases and scores are kept.
+
+    Args:
+        folder: of the benchmark.
+        plan: what the releases are made from.
+        progress: told what a training run does.
+    """
+
+    folder: Path
+    plan: Plan
+    progress: Progress = silent
+
+    def base(self, cell: Cell) -> Kept:
+        """The base release that a cell starts from."""
+        plan = self.plan
+        record = plan.base_record(cell)
+        first = plan.domains[record["domain"]]
+        path = self._path(f"base-{cell.base}-{first.name}-seed{cell.seed}", key := short_hash(record))
+        with self._once(path):
+            release = train(
+                plan.network(cell.base),
+                first,
+                recipe=plan.config.train_recipe(cell.base, plan.contract, cell.seed),
+                weights=plan.weights,
+                measures=plan.measures(cell.base),
+                machine=Machine(plan.device),
+                out=path,
+                progress=self.progress,
+                trusted=plan.trusted,
+            )
+        return Kept(key, path, release)
+
+    def updated(self, parent: Kept, change: Update, past: Sequence[FolderDomain]) -> Kept:
+        """The release that an update makes of another.
+
+        Args:
+            parent: what is updated.
+            change: how, and to which domain.
+            past: the domains learnt before.
+        """
+        key, path = self._of(parent, change, past)
+        if change.retain is None:
+            return Kept(key, path, self._trained(parent, change, past, path))
+        # the release that the dial goes back from is the same at every place of the dial
+        straight = self.updated(parent, replace(change, retain=None), past)
+        with self._once(path):
+            if path.exists():
+                return Kept(key, path, Release.open(path, self.plan.trusted))
+            anew = change.method.importance is None or not change.method.importance.is_gathered
+            domain = self.plan.domains[change.domain] if anew else None
+            return Kept(
+                key,
+                path,
+                interpolated_release(parent.release, straight.release, change.retain, domain=domain, out=path),
+            )
+
+    def _of(self, parent: Kept, change: Update, past: Sequence[FolderDomain]) -> tuple[str, Path]:
+        """Key and folder of an updated release."""
+        digests = self.plan.digests
+        old = [digests[one.name] for one in past] if change.method.data in ("cumulative", "replay") else []
+        key = short_hash({"parent": parent.key, **change.record(), "data": [digests[change.domain], *old]})
+        return key, self._path(f"{change.method.name}-{change.domain}-seed{change.recipe.seed}", key)
+
+    def _trained(self, parent: Kept, change: Update, past: Sequence[FolderDomain], path: Path) -> Release:
+        domain = self.plan.domains[change.domain]
+        with self._once(path):
+            return update(
+                parent.release,
+                domain,
+                method=change.method,
+                recipe=change.recipe,
+                measures=(change.method.importance or Uniform(),),
+                joint_with=_old_data(domain, past, change),
+                allow_patient_data=change.entry.allow_patient_data,
+                machine=Machine(self.plan.device),
+                out=path,
+                progress=self.progress,
+            )
+
+    def scores(self, kept: Kept, domain: FolderDomain, split: Split, asked_by: str) -> Scores:
+        """What a release scores on the cases of one domain and split; they are scored once, and that is written down.
+
+        Args:
+            kept: the release.
+            domain: which domain.
+            split: which split.
+            asked_by: the name of the cell, for the record.
+        """
+        path = self.folder / "scores" / split / f"{kept.key}-{domain.name}.parquet"
+        with self._once(path):
+            if not path.exists():
+                self._write_read(kept, domain, split, asked_by)
+                evaluate([kept.release], [domain], split, device=self.plan.device).write(path)
+            return Scores.read(path)
+
+    def reads(self) -> list[dict[str, str]]:
+        """Every time that cases of a split were scored, in order."""
+        path = self.folder / READS
+        if not path.exists():
+            return []
+        return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+
+    def _write_read(self, kept: Kept, domain: FolderDomain, split: Split, asked_by: str) -> None:
+        line = {
+            "at": datetime.now(UTC).isoformat(timespec="seconds"),
+            "split": split,
+            "domain": domain.name,
+            "release": kept.key,
+            "cell": asked_by,
+        }
+        with (self.folder / READS).open("a", encoding="utf-8") as file:
+            file.write(json.dumps(line) + "\n")
+
+    def _path(self, name: str, key: str) -> Path:
+        return self.folder / "releases" / f"{slug(name)}-{key}"
+
+    @contextmanager
+    def _once(self, path: Path) -> Iterator[None]:
+        """Nobody else makes this at the same time; whoever waited finds it finished."""
+        lock = self.folder / "locks" / f"{path.name}.lock"
+        lock.parent.mkdir(parents=True, exist_ok=True)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(lock):
+            yield
+
+
+def slug(text: str) -> str:
+    """A name for a file or folder."""
+    return re.sub(r"[^A-Za-z0-9.]+", "-", text).strip("-").lower()
+
+
+def _old_data(domain: FolderDomain, past: Sequence[FolderDomain], change: Update) -> JointDomain | None:
+    if change.method.data == "cumulative":
+        return join([domain, *past], domain.name)
+    if change.method.data == "replay":
+        few = [one.limited(change.entry.replay_cases, change.recipe.seed) for one in past]
+        return join([domain, *few], domain.name)
+    return None

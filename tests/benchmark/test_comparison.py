@@ -1,0 +1,133 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from perdure.benchmark.comparison import against, compared, compared_with_base
+from perdure.benchmark.outcomes import SequenceOutcome, outcomes
+from perdure.errors import EvaluationError
+from perdure.evaluation import linear_kappa
+from records import classification_rows, record, row, segmentation_rows
+
+DOMAINS = ("a", "b")
+ROWS = [row("finetune", role="control"), row("mas")]
+BEFORE, AFTER = [[0.8, 0.3], [0.5, 0.7]], [[0.8, 0.3], [0.6, 0.65]]
+
+
+def segmented(subjects: int, *, seeds_of_mas: tuple[int, ...] = (0, 1)) -> SequenceOutcome:
+    parts = [segmentation_rows("finetune", seed, BEFORE, DOMAINS, subjects=subjects) for seed in (0, 1)]
+    # seed 1 is .02 better everywhere, and subjects differ
+    parts += [
+        segmentation_rows(
+            "mas", seed, (np.array(AFTER) + 0.02 * seed).tolist(), DOMAINS, subjects=subjects, apart=0.001
+        )
+        for seed in seeds_of_mas
+    ]
+    failed = [("forward", "mas", seed, "failed", "") for seed in (0, 1) if seed not in seeds_of_mas]
+    return outcomes(record(ROWS, parts, {"forward": DOMAINS}, subjects=subjects, failed=failed))[0]
+
+
+def test_a_difference_is_row_minus_reference_of_means_over_seeds_at_the_end() -> None:
+    found = compared(segmented(8), "mas", "finetune")
+    assert found is not None
+    assert found.seeds == (0, 1)
+    a, b = found.differences
+    # .6 + .01 - .5 and .65 + .01 - .7
+    assert (a.interval.estimate, b.interval.estimate) == (pytest.approx(0.11), pytest.approx(-0.04))
+    assert a.interval.low is not None
+    assert a.interval.low > 0
+    # all of 8 subjects change one way: 2 / 2^8, and twice that over two domains
+    assert a.test.p == pytest.approx(2 / 2**8)
+    assert (a.p, b.p) == (pytest.approx(2 * 2 / 2**8), pytest.approx(2 * 2 / 2**8))
+    assert a.can_decide
+
+
+def test_six_subjects_are_too_few_for_two_domains() -> None:
+    found = compared(segmented(6), "mas", "finetune")
+    assert found is not None
+    # 2 / 2^6 alone would do, but not twice that
+    assert found.differences[0].test.can_decide
+    assert found.differences[0].smallest_p == pytest.approx(4 / 2**6)
+    assert not found.differences[0].can_decide
+
+
+def test_only_seeds_that_both_have_are_compared() -> None:
+    found = compared(segmented(8, seeds_of_mas=(1,)), "mas", "finetune")
+    assert found is not None
+    assert found.seeds == (1,)
+    assert found.differences[0].interval.estimate == pytest.approx(0.12)
+
+
+def test_without_a_common_seed_there_is_no_comparison() -> None:
+    assert against(segmented(8, seeds_of_mas=()), "finetune") == {"mas": None}
+
+
+def test_a_reference_that_is_not_there_compares_nothing() -> None:
+    assert against(segmented(2), "no-update") == {}
+    with pytest.raises(EvaluationError, match="no row 'no-update'"):
+        compared(segmented(2), "mas", "no-update")
+
+
+def test_classes_are_compared_by_the_kappa_of_the_cases_of_all_seeds() -> None:
+    rng = np.random.default_rng(0)
+    truth = {domain: rng.integers(0, 3, 40).tolist() for domain in DOMAINS}
+    guesses = {
+        (label, seed, stage, domain): rng.integers(0, 3, 40).tolist()
+        for label in ("finetune", "mas")
+        for seed in (0, 1)
+        for stage in (0, 1)
+        for domain in DOMAINS
+    }
+    guesses |= {("mas", seed, 1, "a"): truth["a"] for seed in (0, 1)}
+    parts = [
+        classification_rows(
+            label,
+            seed,
+            {(stage, domain): guesses[label, seed, stage, domain] for stage in (0, 1) for domain in DOMAINS},
+            truth,
+            classes=3,
+            ordinal=True,
+        )
+        for label in ("finetune", "mas")
+        for seed in (0, 1)
+    ]
+    found = record(
+        ROWS, parts, {"forward": DOMAINS}, task="classification", ordinal=True, structures=("x", "y", "z"), subjects=20
+    )
+    outcome = outcomes(found)[0]
+    expected = np.array(truth["a"] * 2)
+
+    def pooled(label: str, stage: int) -> float:
+        return linear_kappa(expected, np.array(guesses[label, 0, stage, "a"] + guesses[label, 1, stage, "a"]), 3)
+
+    difference = compared(outcome, "mas", "finetune")
+    assert difference is not None
+    first = difference.differences[0]
+    assert first.interval.n == 20
+    assert first.interval.estimate == pytest.approx(1 - pooled("finetune", 1))
+    assert first.p is not None
+    assert first.p < 0.01
+    assert first.p_errors is not None
+    # the row errs less
+    assert first.test.effect is not None
+    assert first.test.effect < 0
+    change = compared_with_base(outcome, "mas")
+    assert change is not None
+    assert change.differences[0].interval.estimate == pytest.approx(1 - pooled("mas", 0))
+
+
+def test_classes_without_order_are_right_or_wrong() -> None:
+    truth = {domain: [0, 1, 2, 0, 1, 2, 0, 1] for domain in DOMAINS}
+    wrong_by_one, wrong_by_two = [1, 2, 1, 1, 2, 1, 1, 2], [2, 0, 0, 2, 0, 0, 2, 0]
+    parts = [
+        classification_rows(
+            label, 0, {(stage, domain): wrong for stage in (0, 1) for domain in DOMAINS}, truth, classes=3
+        )
+        for label, wrong in (("finetune", wrong_by_one), ("mas", wrong_by_two))
+    ]
+    found = record(
+        ROWS, parts, {"forward": DOMAINS}, seeds=(0,), task="classification", structures=("x", "y", "z"), subjects=4
+    )
+    comparison = compared(outcomes(found)[0], "mas", "finetune")
+    assert comparison is not None
+    assert comparison.differences[0].test.ties == 4

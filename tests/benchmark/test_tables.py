@@ -1,0 +1,125 @@
+from __future__ import annotations
+
+import io
+import re
+
+import pytest
+from rich.console import Console
+
+from perdure.benchmark.comparison import against
+from perdure.benchmark.outcomes import outcomes
+from perdure.benchmark.record import Record
+from perdure.benchmark.tables import (
+    choices_table,
+    decidable_sentences,
+    differences_table,
+    has_table_1,
+    lacking_table,
+    markdown,
+    measures_table,
+    placeless,
+    scores_table,
+    table_1,
+)
+from perdure.benchmark.terminal import rich_tables
+from records import choice, record, row, segmentation_rows
+
+DOMAINS = ("a", "b")
+R = {0: [[0.8, 0.3], [0.6, 0.7]], 1: [[0.9, 0.4], [0.5, 0.8]]}
+
+
+@pytest.fixture
+def small() -> Record:
+    rows = [row("no-update", role="control"), row("mas"), row("finetune", role="control")]
+    parts = [segmentation_rows(label, seed, R[seed], DOMAINS) for label in ("mas", "finetune") for seed in (0, 1)]
+    parts.append(segmentation_rows("no-update", 0, R[0], DOMAINS))
+    failed = [("forward", "no-update", 1, "failed", "OSError: no space in /home/someone/runs/cells/x.json\nat all")]
+    return record(rows, parts, {"forward": DOMAINS}, failed=failed, choices=[choice("mas", {1: (0.7, 0.5)}, 1)])
+
+
+def cells(table: str) -> list[list[str]]:
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in table.strip().splitlines()]
+
+
+def test_measures_stand_with_the_smallest_and_the_largest_seed(small: Record) -> None:
+    header, _, *rows = cells(measures_table(outcomes(small)[0]))
+    assert header == ["row", "seeds", "worst loss at the end", "TL", "REM", "BWT+", "FWT", "CL Dice"]
+    assert [line[0] for line in rows] == ["finetune", "mas", "no-update"]
+    assert rows[0][1:5] == ["2", "0.300 (0.200..0.400)", "0.800 (0.750..0.850)", "0.700 (0.600..0.800)"]
+    assert rows[0][5:] == ["0.000 (0.000..0.000)", "0.350 (0.300..0.400)", "0.717 (0.700..0.733)"]
+
+
+def test_a_row_with_a_failed_seed_says_so(small: Record) -> None:
+    *_, last = cells(measures_table(outcomes(small)[0]))
+    assert last[1:3] == ["1, 1 failed", "0.200 (one seed; 1 of 2 seeds)"]
+
+
+def test_scores_stand_when_learnt_and_at_the_end(small: Record) -> None:
+    header, _, first, *_ = cells(scores_table(outcomes(small)[0]))
+    assert header == ["row", "a, when learnt", "at the end", "b, when learnt"]
+    assert first[1:] == ["0.850 (0.800..0.900)", "0.550 (0.500..0.600)", "0.750 (0.700..0.800)"]
+
+
+def test_failed_cells_are_listed_with_a_reason_that_names_no_folder_of_the_machine(small: Record) -> None:
+    assert cells(lacking_table(small))[2] == [
+        "no-update", "forward", "1", "failed", "OSError: no space in x.json at all",
+    ]  # fmt: skip
+
+
+def test_the_terminal_shows_every_row_and_why_a_cell_failed(small: Record) -> None:
+    written = io.StringIO()
+    Console(width=100, file=written).print(*rich_tables(small), sep="\n")
+    text = written.getvalue()
+    assert "no-update, seed 1: failed: OSError: no space in x.json" in text
+    assert re.search(r"finetune +0\.800 +0\.300 +0\.700", text)
+    assert ".20 to .40" in text
+
+
+def test_too_few_subjects_are_said_instead_of_a_p(small: Record) -> None:
+    outcome = outcomes(small)[0]
+    comparisons = against(outcome, "finetune")
+    table = cells(differences_table(outcome, comparisons, "row"))
+    assert table[2] == ["mas", "0.000 [0.000, 0.000]", "too few (2)", "0.000 [0.000, 0.000]", "too few (2)"]
+    assert decidable_sentences(comparisons)[0] == (
+        "a has too few subjects to decide: with 2 pairs, corrected p cannot go below 1."
+    )
+
+
+def test_what_was_searched_stands_beside_what_was_chosen(small: Record) -> None:
+    assert cells(choices_table(small))[2] == [
+        "mas", "forward", "strength: 1", "strength = 1", "0.800 → 0.700", "0.300 → 0.500", "1",
+    ]  # fmt: skip
+
+
+def test_the_form_of_table_1_has_published_numbers_below_ours_and_labels_the_deviation() -> None:
+    names = ("finetune", "joint", "mas", "mas-lr", "mas-fix", "ewc")
+    structures = ("background", "one", "two")
+    parts = [segmentation_rows(name, 0, R[0], DOMAINS, structures=structures) for name in names]
+    found = record([row(name) for name in names], parts, {"forward": DOMAINS}, seeds=(0,), structures=structures)
+    assert has_table_1(found)
+    table = cells(table_1(outcomes(found)[0]))
+    assert table[0] == ["row", "whose", "CL Dice", "REM", "BWT+", "TL", "FWT"]
+    assert table[2][:3] == ["Fine-tuning (finetune)", "ours", "0.700 [0.000]"]
+    assert table[3][1:4] == ["published", "0.716 [0.138]", "0.903 [0.054]"]
+    assert [line[0] for line in table[2:] if line[0]][-1] == "ewc"
+
+
+def test_few_rows_of_table_1_do_not_make_it(small: Record) -> None:
+    assert not has_table_1(small)
+
+
+def test_a_label_with_a_bar_does_not_break_a_table() -> None:
+    assert markdown(["row", "x"], [["a|b", "1"]]).splitlines()[-1] == r"| a\|b | 1 |"
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("cannot read /home/me/data/a.png: gone", "cannot read a.png: gone"),
+        ("'/tmp/x/y'", "'y'"),
+        ("1/2 and a/b/c stay", "1/2 and a/b/c stay"),
+        ("https://host/a/b stays", "https://host/a/b stays"),
+    ],
+)
+def test_absolute_paths_lose_their_folders(text: str, expected: str) -> None:
+    assert placeless(text) == expected
