@@ -8,7 +8,7 @@ import torch
 
 from perdure.errors import MethodError, UpdateError
 from perdure.importance import MAS, SI, Fisher
-from perdure.methods import Method, ewc, finetune, mas_fix
+from perdure.methods import Method, ewc, finetune, mas_fix, mas_lr
 from perdure.models import recalibrate
 from perdure.regularization import SurrogateLoss, Unrestrained
 from perdure.release import Release
@@ -166,3 +166,17 @@ def test_a_measure_that_is_gathered_in_training_cannot_be_taken_anew() -> None:
     assert state(interpolated_release(base, child, 1.0).model) == state(base.model)
     with pytest.raises(MethodError, match="SI is gathered while a model trains"):
         interpolated_release(base, child, 0.5, domain=SECOND)
+
+
+@pytest.mark.parametrize("anew", [False, True])
+def test_earlier_domains_keep_their_own_batch_norm_and_the_newest_has_that_of_the_new_weights(
+    parent: Release, anew: bool
+) -> None:
+    candidate = after(parent, THIRD, mas_lr(batch_norm="per-domain"))
+    between = interpolated_release(parent, candidate, 0.5, domain=THIRD if anew else None)
+    assert list(between.memory.norms) == ["site-a", "site-b", "site-c"]
+    for name in ("site-a", "site-b"):
+        kept, expected = between.memory.norms[name], candidate.memory.norms[name]
+        assert {n: bits(t) for n, t in kept.items()} == {n: bits(t) for n, t in expected.items()}
+    own = state(between.model)
+    assert all(bits(value) == own[name] for name, value in between.memory.norms["site-c"].items())

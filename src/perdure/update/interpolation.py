@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from perdure.errors import UpdateError
 from perdure.importance import measure_from
-from perdure.models import interpolated, recalibrate
+from perdure.models import batch_norm_state, interpolated, recalibrate
 from perdure.release import Memory, Release
 from perdure.release.release import measures_of
 from perdure.update.job import refuse_existing
@@ -70,6 +70,10 @@ def interpolated_release(
             recalibrate(model, domain.batches("train", recipe.batch_size))
         measures = [measure_from(one.settings) for one in candidate.memory.measures.values()]
         memory = replace(measured(model, domain, recipe, measures, parent.memory), frozen=candidate.memory.frozen)
+    if candidate.memory.norms:
+        # earlier domains keep their own batch norm; the newest has what stands in the network
+        newest = candidate.identity.domains[-1].domain
+        memory = replace(memory, norms={**candidate.memory.norms, newest: batch_norm_state(model)})
     dial: dict[str, Any] = {
         "retain": retain,
         "candidate": candidate.id,
