@@ -65,16 +65,16 @@ def test_trainable_says_what_trains_under_any_method(folder: Path, tmp_path: Pat
         (("--trainable", "head", "--set", "trainable=all"), "--set trainable=all: trainable is 'head' already", 2),
         (("--set", "strength"), "--set strength: must be NAME=VALUE, for example strength=1e4", 2),
         (("--set", "a=1", "--set", "a=2"), "--set a=2: a is 1 already; say it once", 2),
-        (("--recipe", "authors", "--set", "recipe=paper"), "recipe is 'authors' already", 2),
+        (("--method", "mas", "--recipe", "authors", "--set", "recipe=paper"), "recipe is 'authors' already", 2),
         (("--method", "mas", "--set", "lamda=1"), "Method 'mas' does not take these settings: ['lamda']", 1),
         (("--method", "mas", "--set", "name=x"), "does not take these settings: ['name']", 1),
         (("--method", "mas-fix", "--set", "fraction=half"), "Method 'mas-fix' does not take these settings", 1),
         (("--method", "finetune", "--recipe", "authors"), "does not take these settings: ['recipe']", 1),
-        (("--replay-cases", 2), "--replay-cases: only for the method replay; this is mas-lr", 2),
+        (("--replay-cases", 2), "--replay-cases: only for the method replay; this is dsbn", 2),
         (("--candidate", "there"), "--candidate there: only with --retain", 2),
         (("--method", "joint"), "needs the data of earlier domains (joint_with, --joint-with)", 1),
         (("--method", "si"), "train or adopt there with --measure si,", 1),
-        (("--recipe", "authors"), "train or adopt there with --measure mas-authors,", 1),
+        (("--method", "mas-lr", "--recipe", "authors"), "train or adopt there with --measure mas-authors,", 1),
     ],
 )
 def test_a_mistake_is_named(
@@ -118,7 +118,9 @@ def test_a_base_release_carries_what_measure_says(folder: Path, tmp_path: Path, 
     measured = written(tmp_path / "base")["measures"]
     assert sorted(measured) == ["fisher-dataset", "mas-authors-samples", "mas-logits", "si", "uniform"]
     release = ("update", "--release", tmp_path / "base", *words(folder)[3:])
-    for number, more in enumerate((("--method", "si"), ("--recipe", "authors"), ("--method", file))):
+    for number, more in enumerate(
+        (("--method", "si"), ("--method", "mas-lr", "--recipe", "authors"), ("--method", file))
+    ):
         command.succeeds(*release, *more, "--out", tmp_path / str(number))
     assert written(tmp_path / "1")["method"]["recipe"] == "authors"
     assert written(tmp_path / "2")["method"]["by"] == "file mine.toml"

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 import synthetic
 from perdure.data import Cache, Dataset
@@ -51,6 +52,18 @@ def test_the_spacing_of_the_dataset_comes_before_1_mm_and_after_the_argument(tmp
     (folder / "dataset.toml").write_text(toml.replace("[labels]", "spacing = 2\n[labels]"))
     assert Dataset.open(folder).default_contract(cache=cache).spacing == (2, 2, 2)
     assert Dataset.open(folder).default_contract(spacing=(1, 1, 3), cache=cache).spacing == (1, 1, 3)
+
+
+def test_grey_images_are_repeated_for_a_network_that_takes_colour(tmp_path: Path, cache: Cache) -> None:
+    grey = Dataset.open(synthetic.write_classes(tmp_path / "grey"))
+    own, colour = grey.default_contract(cache=cache), grey.default_contract(channels=3, cache=cache)
+    assert (own.channels, colour.channels) == (1, 3)
+    name = grey.domains[0]
+    one, three = (next(grey.domain(name, c, cache=cache).batches("train", 2))[0] for c in (own, colour))
+    assert torch.equal(three, one.expand(-1, 3, -1, -1))
+    coloured = Dataset.open(synthetic.write_images(tmp_path / "coloured"))
+    with pytest.raises(DataError, match="its images have 3 channels; only grey ones can be repeated to 4"):
+        coloured.default_contract(channels=4, cache=cache)
 
 
 def test_sides_are_merged_on_request_with_both_values(tmp_path: Path, cache: Cache) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+from dataclasses import replace
 from itertools import permutations, product
 from pathlib import Path
 
@@ -303,3 +304,26 @@ def test_the_record_says_which_release_made_the_results(tmp_path: Path, pictures
     synthetic.save_image(tmp_path / "a.png", np.zeros((40, 48, 3), np.uint8))
     predict_files(pictures, tmp_path / "a.png", tmp_path / "out")
     assert json.loads((tmp_path / "out" / RECORD).read_text()) == {"release": pictures.id, "name": "base"}
+
+
+@pytest.fixture
+def of_two_sites(pictures: Release) -> Release:
+    """A release that keeps one batch norm a domain; that of this network is empty."""
+    return replace(pictures, memory=replace(pictures.memory, norms={"a": {}, "b": {}}))
+
+
+@pytest.mark.parametrize(("domain", "said"), [(None, "no domain is named"), ("c", "it has none for 'c'")])
+def test_a_release_with_one_batch_norm_a_domain_refuses_to_guess_where_images_are_from(
+    of_two_sites: Release, tmp_path: Path, domain: str | None, said: str
+) -> None:
+    synthetic.save_image(tmp_path / "eye.png", np.zeros((8, 8), np.uint8))
+    with pytest.raises(EvaluationError, match=rf"{said}: say where the images are from .--domain., one of a, b"):
+        predict_files(of_two_sites, tmp_path / "eye.png", tmp_path / "out", domain=domain)
+    assert not (tmp_path / "out").exists()
+
+
+def test_results_for_one_domain_are_never_mixed_with_those_for_another(of_two_sites: Release, tmp_path: Path) -> None:
+    synthetic.save_image(tmp_path / "eye.png", np.zeros((8, 8), np.uint8))
+    predict_files(of_two_sites, tmp_path / "eye.png", tmp_path / "out", domain="a")
+    with pytest.raises(EvaluationError, match="holds results for domain a, not for b"):
+        predict_files(of_two_sites, tmp_path / "eye.png", tmp_path / "out", domain="b")

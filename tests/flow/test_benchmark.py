@@ -184,12 +184,15 @@ def test_a_cluster_gives_the_same_table_though_a_worker_dies(
 
 
 def test_rows_that_join_later_leave_the_others_as_they_are(config: Path, alone: Path, tmp_path: Path) -> None:
-    """A copy of the grid with one row more: nothing of the old rows is made again."""
+    """A copy of the grid with one row more, that needs another importance: nothing of the old rows is made again."""
     more = tmp_path / "grid.toml"
-    more.write_text(GRID + '[[methods]]\nmethod = "finetune"\n')
+    more.write_text(GRID + '[[methods]]\nmethod = "mas-lr"\n')
+    bases = sorted((alone / "releases").glob("base-plain-*-seed?-??????????"))
+    assert len(bases) == 4
     before = Record.read(alone / "records.parquet").table
     count = finished(alone)
     assert in_a_process_of_its_own(*words(more, alone, "--data", config.parent / "data")).code == SOME_FAILED
     after = Record.read(alone / "records.parquet").table
-    assert after.filter(pl.col("label") != "finetune").equals(before)
+    assert after.filter(pl.col("label") != "mas-lr").equals(before)
     assert finished(alone) == count + 4
+    assert sorted((alone / "releases").glob("base-plain-*-seed?-??????????")) == bases

@@ -38,7 +38,8 @@ class Undisturbed:
     def update(self, folder: Path) -> tuple[object, ...]:
         """The command for an update of the undisturbed base release, in a folder."""
         where = ("--data", self.folder / "data", "--domain", "b", "--cache", folder / "cache", "--out", folder / "b")
-        return "update", "--release", self.folder / "base", *where, "--augment", "--epochs", 3, "--batch-size", 2
+        more = ("--method", "mas-lr", "--augment", "--epochs", 3, "--batch-size", 2)
+        return "update", "--release", self.folder / "base", *where, *more
 
 
 @pytest.fixture(scope="module")

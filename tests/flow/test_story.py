@@ -107,7 +107,9 @@ def story(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
         patch.chdir(folder)
         patch.syspath_prepend(folder)
         quietly("train", "--domain", first, *shared, *kind.train, "--out", made.base)
-        quietly("update", "--release", made.base, "--domain", second, *shared, "--out", made.candidate)
+        quietly(
+            "update", "--release", made.base, "--domain", second, "--method", "mas-lr", *shared, "--out", made.candidate
+        )
         yield made
 
 
@@ -194,7 +196,18 @@ def test_a_finished_command_says_so_and_changes_nothing(story: Story, command: C
     before = state()
     shared = ("--data", story.data, "--epochs", 1, "--batch-size", 4, *story.kind.trust)
     train = ("train", "--domain", story.domains[0], *shared, *story.kind.train, "--out", story.base)
-    update = ("update", "--release", story.base, "--domain", story.domains[1], *shared, "--out", story.candidate)
+    update = (
+        "update",
+        "--release",
+        story.base,
+        "--domain",
+        story.domains[1],
+        "--method",
+        "mas-lr",
+        *shared,
+        "--out",
+        story.candidate,
+    )
     for words, out in ((train, story.base), (update, story.candidate)):
         ended = command.succeeds(*words)
         assert f"{out} was finished before; nothing was done." in ended.out

@@ -63,13 +63,15 @@ def test_a_setting_that_a_method_does_not_have_is_named(name: str, settings: dic
         method_named(name, **settings)
 
 
-@pytest.mark.parametrize("name", sorted(set(built_in()) - {"bn-only", "no-update"}))
+@pytest.mark.parametrize("name", sorted(set(built_in()) - {"bn-only", "dsbn", "no-update"}))
 def test_what_trains_may_be_said_of_every_method_that_does_not_fix_it(name: str) -> None:
     for which in ("head", "all"):
         assert method_named(name, trainable=which) == replace(method_named(name), trainable=which)
 
 
-@pytest.mark.parametrize(("name", "fixed"), [("bn-only", "batch-norm"), ("no-update", "nothing")])
+@pytest.mark.parametrize(
+    ("name", "fixed"), [("bn-only", "batch-norm"), ("dsbn", "batch-norm"), ("no-update", "nothing")]
+)
 def test_what_trains_cannot_be_said_of_a_method_that_fixes_it(name: str, fixed: str) -> None:
     with pytest.raises(MethodError, match=rf"Method '{name}' itself says what trains \({fixed}\)"):
         method_named(name, trainable="head")

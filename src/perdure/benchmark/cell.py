@@ -100,11 +100,11 @@ def _opened(plan: str) -> Plan:
 
 def _done(store: Store, cell: Cell, folder: Path) -> dict[str, Any]:
     plan = store.plan
-    kept = [store.base(plan.base_of(cell))]
     if cell.kind == "base":
-        return {"releases": _named(kept)}
+        return {"releases": _named([store.base(cell)])}
     names = _domains(plan, cell)
     domains = [plan.domains[name] for name in names]
+    kept = [store.base(plan.base_of(cell), plan.update(cell, names[1]).method.importance)]
     for place, name in enumerate(names[1:], 1):
         kept.append(store.updated(kept[-1], plan.update(cell, name), domains[:place]))
     split = _split(plan, cell)

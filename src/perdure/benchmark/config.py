@@ -32,6 +32,7 @@ class DataSection(Value):
         view: see `Dataset.default_contract`.
         dims: 2, or 3 for a network that takes volumes.
         merge_sides: see `Dataset.default_contract`.
+        channels: of the network, where grey images are for one that takes more; those of the images if left out.
         mean: taken off the scaled intensity, one a channel.
         std: divides what is left, one a channel.
     """
@@ -42,6 +43,7 @@ class DataSection(Value):
     view: Literal["coronal", "axial", "sagittal"] = "coronal"
     dims: Literal[2, 3] = 2
     merge_sides: bool = False
+    channels: int | None = Field(default=None, ge=1)
     mean: tuple[float, ...] | None = None
     std: tuple[float, ...] | None = None
 

@@ -16,7 +16,7 @@ from pydantic import Field, JsonValue
 from perdure.benchmark.config import Config, Entry, Settings, method_for
 from perdure.data import Dataset, FolderDomain
 from perdure.errors import ConfigurationError, PerdureError, Problem
-from perdure.importance import Importance, Uniform
+from perdure.importance import Importance
 from perdure.methods import Method
 from perdure.models import NetworkSpec
 from perdure.types import Contract, Split, Value
@@ -139,6 +139,7 @@ class Plan:
             view=section.view,
             spatial_dims=section.dims,
             merge_sides=section.merge_sides,
+            channels=section.channels,
             required=("train",),
             cache=self.cache,
         )
@@ -180,16 +181,16 @@ class Plan:
         """The row of a label."""
         return next(entry for entry in self.config.methods if entry.name == label)
 
-    def measures(self, base: str) -> tuple[Importance, ...]:
-        """What has to be measured while the data of the first domain are there, for all rows of a base release."""
+    def gathered(self, base: str) -> tuple[Importance, ...]:
+        """What has to be measured while a base release trains; everything else is measured when a row asks for it."""
         found: dict[str, Importance] = {}
         for entry in self.config.methods:
             if entry.base == base:
                 for settings in candidates(entry):
                     measure = method_for(entry, method_settings(settings), self.file.parent).importance
-                    if measure is not None:
+                    if measure is not None and measure.is_gathered:
                         found.setdefault(measure.key, measure)
-        return tuple(found.values()) or (Uniform(),)
+        return tuple(found.values())
 
     def network(self, base: str) -> NetworkSpec:
         """The network of a base release."""
@@ -213,7 +214,7 @@ class Plan:
             "network": self.network(cell.base).model_dump(mode="json"),
             "weights": None if self.weights is None else hashlib.sha256(self.weights.read_bytes()).hexdigest(),
             "recipe": self.config.train_recipe(cell.base, self.contract, cell.seed).model_dump(mode="json"),
-            "measures": [measure.settings() for measure in self.measures(cell.base)],
+            "gathered": [measure.settings() for measure in self.gathered(cell.base)],
             "domain": first,
         }
 

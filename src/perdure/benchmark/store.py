@@ -16,10 +16,10 @@ from filelock import FileLock
 from perdure.benchmark.plan import Cell, Plan, Update, short_hash
 from perdure.data import join
 from perdure.evaluation import Scores, evaluate
-from perdure.importance import Uniform
+from perdure.importance import Importance, Uniform
 from perdure.release import Release
 from perdure.types import Split
-from perdure.update import Machine, interpolated_release, train, update
+from perdure.update import Machine, adopt, interpolated_release, train, update
 from perdure.update.loop import silent
 
 if TYPE_CHECKING:
@@ -58,25 +58,46 @@ class Store:
     plan: Plan
     progress: Progress = silent
 
-    def base(self, cell: Cell) -> Kept:
-        """The base release that a cell starts from."""
+    def base(self, cell: Cell, importance: Importance | None = None) -> Kept:
+        """The base release that a cell starts from, with the importance that its method needs.
+
+        It is trained once for all rows; importance is measured on it when a row asks, once for all that want the same.
+        """
         plan = self.plan
         record = plan.base_record(cell)
         first = plan.domains[record["domain"]]
-        path = self._path(f"base-{cell.base}-{first.name}-seed{cell.seed}", key := short_hash(record))
+        recipe = plan.config.train_recipe(cell.base, plan.contract, cell.seed)
+        name = f"base-{cell.base}-{first.name}-seed{cell.seed}"
+        path = self._path(name, key := short_hash(record))
         with self._once(path):
-            release = train(
+            trained = train(
                 plan.network(cell.base),
                 first,
-                recipe=plan.config.train_recipe(cell.base, plan.contract, cell.seed),
+                recipe=recipe,
                 weights=plan.weights,
-                measures=plan.measures(cell.base),
+                measures=(Uniform(), *plan.gathered(cell.base)),
                 machine=Machine(plan.device),
                 out=path,
                 progress=self.progress,
                 trusted=plan.trusted,
             )
-        return Kept(key, path, release)
+        if importance is None or importance.key in trained.memory.measures:
+            return Kept(key, path, trained)
+        key = short_hash({"base": key, "importance": importance.settings()})
+        path = self._path(f"{name}-{importance.name}", key)
+        with self._once(path):
+            if path.exists():
+                return Kept(key, path, Release.open(path, plan.trusted))
+            measured = adopt(
+                trained.model,
+                first,
+                measures=(importance,),
+                samples=recipe.importance_samples,
+                seed=recipe.seed,
+                out=path,
+                trusted=plan.trusted,
+            )
+            return Kept(key, path, measured)
 
     def updated(self, parent: Kept, change: Update, past: Sequence[FolderDomain]) -> Kept:
         """The release that an update makes of another.

@@ -103,10 +103,11 @@ Std: TypeAlias = Annotated[
     typer.Option("--std", help="Divides what is left. Repeat for each channel.", rich_help_panel=_CONTRACT),
 ]
 MethodName: TypeAlias = Annotated[
-    str,
+    str | None,
     typer.Option(
         "--method",
-        help="How earlier domains are protected: one of `perdure inspect methods`, or a FILE.toml that composes one.",
+        help="How earlier domains are protected: one of `perdure inspect methods`, or a FILE.toml that composes one; "
+        "default: dsbn, or mas-lr for a network without batch norm.",
         rich_help_panel=_METHOD,
     ),
 ]

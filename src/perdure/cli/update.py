@@ -22,7 +22,7 @@ def update(
     data: options.Data,
     domain: options.DomainName,
     out: options.Out,
-    method: options.MethodName = "mas-lr",
+    method: options.MethodName = None,
     batch_norm: options.BatchNorm = None,
     trainable: options.TrainableName = None,
     granularity: options.GranularityName = None,
@@ -64,7 +64,7 @@ def update(
         importance_samples=importance_samples,
     )  # fmt: skip
     check_device(device, devices)
-    from perdure.methods import method_named
+    from perdure.methods import default_method, method_named
     from perdure.models import check
     from perdure.release import Release
     from perdure.update import Machine, check_old_data, recipe_for, update
@@ -72,12 +72,12 @@ def update(
     own = method_settings(
         method_setting, batch_norm=batch_norm, granularity=granularity, recipe=recipe_name, trainable=trainable
     )
-    chosen = method_named(method, **own)
+    parent = Release.open(release, trust or ())
+    chosen = method_named(method or default_method(parent.model).name, **own)
     trained = trained_at(out, retain, candidate)
     check_old_data(chosen, bool(joint_with), allow_patient_data)
     if replay_cases is not None and chosen.data != "replay":
         raise ConfigurationError(f"--replay-cases: only for the method replay; this is {chosen.name}.")
-    parent = Release.open(release, trust or ())
     if has_no_effect := check(parent.model, chosen.batch_norm):
         note(has_no_effect)
     recipe = recipe_for(parent.contract, "update", chosen.batch_norm, preset).model_copy(update=settings)

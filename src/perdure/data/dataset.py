@@ -104,6 +104,7 @@ class Dataset:
         view: Literal["coronal", "axial", "sagittal"] = "coronal",
         spatial_dims: Literal[2, 3] = 2,
         merge_sides: bool = False,
+        channels: int | None = None,
         required: Sequence[Split] = SPLITS,
         cache: Cache | Path | None = None,
         progress: Progress | None = None,
@@ -122,17 +123,24 @@ class Dataset:
             view: the plane in which volumes are cut for a 2-D network.
             spatial_dims: 2, or 3 for a network that takes volumes.
             merge_sides: whether `left_X` and `right_X` become one structure `X`.
+            channels: of the network's input; those of the images if left out. Grey images are repeated in each, for
+                networks that were trained on colour.
             required: as in `check`.
             cache: as in `check`.
             progress: as in `check`.
 
         Raises:
-            DataError: the data are not sound, or the images differ in kind or number of channels.
+            DataError: the data are not sound, the images differ in kind or number of channels, or colour images are
+                asked for in another number of channels.
         """
         chosen = self.domains if domain is None else (domain,)
         self.check(chosen, required=required, cache=cache, progress=progress)
         headers = [read_header(self.folder / case.image) for case in self.cases if case.domain in chosen]
-        channels, volumetric = self._one_kind(headers)
+        own, volumetric = self._one_kind(headers)
+        if channels not in (None, own) and own != 1:
+            raise DataError(
+                f"{self.folder}: its images have {own} channels; only grey ones can be repeated to {channels}."
+            )
         if spatial_dims == 3 and not volumetric:
             raise DataError(f"{self.folder}: a 3-D network needs volumes; these images are pictures. Use 2 dimensions.")
         contract = Contract(
@@ -140,7 +148,7 @@ class Dataset:
             modality=self.description.modality,
             structures=self.description.structures(merge_sides=merge_sides),
             ordinal=self.description.ordinal,
-            channels=channels,
+            channels=channels or own,
             spatial_dims=spatial_dims,
             size=(1,) * spatial_dims,
             orientation=ORIENTATION if volumetric else None,

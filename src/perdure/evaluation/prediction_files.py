@@ -55,18 +55,21 @@ def predict_files(
         source: an image, or a folder. Hidden files, and those in `out`, are no images.
         out: the folder for the results: new, empty, or with results of the same release.
         device: where the network runs.
-        domain: where the images are from; only a release that keeps one batch norm a domain looks at it.
+        domain: where the images are from; a release that keeps one batch norm a domain has to know, others do not look
+            at it.
         progress: told how many of how many files are done.
 
     Raises:
-        EvaluationError: if there is no image, or `out` holds something else than results of this release.
+        EvaluationError: if there is no image, `out` holds something else than results of this release (and domain), or
+            the release keeps one batch norm a domain and `domain` is none of them.
     """
-    _check_owner(out, release)
+    whose = _whose(release, domain)
+    _check_owner(out, release, whose)
     files = _images(source, out)
     root = source if source.is_dir() else source.parent
-    owner = json.dumps({"release": release.id, "name": release.name}, indent=2) + "\n"
+    owner = json.dumps({"release": release.id, "name": release.name, "domain": whose}, indent=2) + "\n"
     replace_file(out / RECORD, owner.encode())
-    predictor = Predictor(release, device, domain)
+    predictor = Predictor(release, device, whose)
     write = _segmented if release.contract.task == "segmentation" else _Classified(out / TABLE, release)
     result = Predicted()
     for done, file in enumerate(files, 1):
@@ -83,7 +86,20 @@ def predict_files(
     return result
 
 
-def _check_owner(out: Path, release: Release) -> None:
+def _whose(release: Release, domain: str | None) -> str | None:
+    """The domain whose batch norm predicts; None for a release that has one for all."""
+    norms = release.memory.norms
+    if norms and domain not in norms:
+        found = "no domain is named" if domain is None else f"it has none for {domain!r}"
+        raise EvaluationError(
+            f"Release {release.name!r} keeps one batch norm a domain, and {found}: say where the images are from "
+            f"(--domain), one of {', '.join(norms)}. For another place name the one whose images are most alike, or "
+            "update the release to it."
+        )
+    return domain if norms else None
+
+
+def _check_owner(out: Path, release: Release, domain: str | None) -> None:
     """Refuses to mix the results of two releases, or results with other files."""
     record = out / RECORD
     if not record.exists():
@@ -91,13 +107,16 @@ def _check_owner(out: Path, release: Release) -> None:
             raise EvaluationError(f"{out}: holds other files than predictions; choose a new or an empty --out.")
         return
     try:
-        found = str(json.loads(record.read_text(encoding="utf-8"))["release"])
-    except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError) as error:
+        content = json.loads(record.read_text(encoding="utf-8"))
+        found, place = str(content["release"]), content.get("domain")
+    except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError, AttributeError) as error:
         raise EvaluationError(f"{record}: damaged; choose another --out.") from error
     if found != release.id:
         raise EvaluationError(
             f"{out}: holds the results of release {found[:12]}, not of {release.id[:12]}; choose another --out."
         )
+    if place != domain:
+        raise EvaluationError(f"{out}: holds results for domain {place}, not for {domain}; choose another --out.")
 
 
 def _images(source: Path, out: Path) -> list[Path]:

@@ -2,7 +2,9 @@
 
 from perdure.methods.bn_only import bn_only
 from perdure.methods.composition import composed
+from perdure.methods.default import default_method
 from perdure.methods.dropout import dropout
+from perdure.methods.dsbn import dsbn
 from perdure.methods.ewc import ewc
 from perdure.methods.ewc_bn import ewc_bn
 from perdure.methods.ewc_online import ewc_online
@@ -30,7 +32,9 @@ __all__ = [
     "bn_only",
     "built_in",
     "composed",
+    "default_method",
     "dropout",
+    "dsbn",
     "ewc",
     "ewc_bn",
     "ewc_online",

@@ -13,7 +13,7 @@ import torch
 
 from perdure.errors import MethodError, UpdateError
 from perdure.importance import MAS, MEASURES, Fisher, Importance, measure_from
-from perdure.methods import Method, finetune, mas_lr, words_for
+from perdure.methods import Method, default_method, finetune, words_for
 from perdure.models import NetworkSpec, build, describe, has_dropout, load_weights
 from perdure.release import Release
 from perdure.update.consolidation import consolidate
@@ -91,7 +91,7 @@ def update(
     Args:
         release: what is in use now.
         domain: the new site, scanner or population.
-        method: how the earlier domains are protected; MAS-LR if left out.
+        method: how the earlier domains are protected; `default_method` of its network if left out.
         recipe: the numbers; the default of task, stage and batch-norm policy if left out.
         measures: which importance the new release shall carry, of those that the release carries and those that need no
             data; all that it carries if left out. What is dropped cannot be measured again.
@@ -113,7 +113,7 @@ def update(
     Example:
         candidate = perdure.update(release, new_domain, method=perdure.methods.mas_lr())
     """
-    method = method or mas_lr()
+    method = method or default_method(release.model)
     _check_domains(release, domain, method, joint_with, allow_patient_data)
     release = _with_importance(release, method.importance, f"Method {method.name!r} needs")
     if measures is not None:
