@@ -69,7 +69,7 @@ def test_the_command_line_wins(tmp_path: Path) -> None:
 
 def test_what_the_file_does_not_say_keeps_its_default(tmp_path: Path) -> None:
     found = update(tmp_path, "epochs = 3")
-    assert (found["epochs"], found["method"], found["batch_size"], found["as_json"]) == (3, "mas-lr", None, False)
+    assert (found["epochs"], found["method"], found["batch_size"], found["as_json"]) == (3, None, None, False)
 
 
 def test_underscores_and_dashes_are_the_same(tmp_path: Path) -> None:

@@ -71,6 +71,7 @@ def test_trainable_says_what_trains_under_any_method(folder: Path, tmp_path: Pat
         (("--method", "mas-fix", "--set", "fraction=half"), "Method 'mas-fix' does not take these settings", 1),
         (("--method", "finetune", "--recipe", "authors"), "does not take these settings: ['recipe']", 1),
         (("--replay-cases", 2), "--replay-cases: only for the method replay; this is dsbn", 2),
+        (("--granularity", "kernel"), "granularity: settings of a method; name it too (--method)", 2),
         (("--candidate", "there"), "--candidate there: only with --retain", 2),
         (("--method", "joint"), "needs the data of earlier domains (joint_with, --joint-with)", 1),
         (("--method", "si"), "train or adopt there with --measure si,", 1),

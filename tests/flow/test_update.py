@@ -23,7 +23,7 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def updated(command: Command, base: Path, *words: object) -> Path:
-    out = base.parent / "-".join(map(str, words)).replace("--", "")
+    out = base.parent / ("-".join(map(str, words)).replace("--", "") or "default")
     data = base.parent / "data"
     command.succeeds("update", "--release", base, "--data", data, "--domain", "b", "--epochs", 1, *words, "--out", out)
     return out
@@ -34,10 +34,11 @@ def updated(command: Command, base: Path, *words: object) -> Path:
     [
         (("--method", "finetune"), {"name": "finetune", "importance": None, "data": "target"}),
         (("--method", "mas-lr"), {"name": "mas-lr", "granularity": "filter", "batch_norm": "target"}),
-        (("--granularity", "parameter"), {"name": "mas-lr", "granularity": "parameter"}),
-        (("--granularity", "kernel"), {"name": "mas-lr", "granularity": "kernel"}),
+        (("--method", "mas-lr", "--granularity", "parameter"), {"name": "mas-lr", "granularity": "parameter"}),
+        (("--method", "mas-lr", "--granularity", "kernel"), {"name": "mas-lr", "granularity": "kernel"}),
         (("--method", "joint", "--joint-with", "a"), {"name": "joint", "data": "cumulative"}),
-        (("--batch-norm", "original"), {"name": "mas-lr", "batch_norm": "original"}),
+        ((), {"name": "dsbn", "trainable": "batch-norm", "batch_norm": "per-domain"}),
+        (("--method", "mas-lr", "--batch-norm", "original"), {"name": "mas-lr", "batch_norm": "original"}),
     ],
 )
 def test_the_release_says_how_it_was_made(

@@ -72,6 +72,8 @@ def update(
     own = method_settings(
         method_setting, batch_norm=batch_norm, granularity=granularity, recipe=recipe_name, trainable=trainable
     )
+    if method is None and own:
+        raise ConfigurationError(f"{', '.join(own)}: settings of a method; name it too (--method).")
     parent = Release.open(release, trust or ())
     chosen = method_named(method or default_method(parent.model).name, **own)
     trained = trained_at(out, retain, candidate)
