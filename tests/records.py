@@ -21,9 +21,9 @@ METHOD = {"regularizer": {"form": "unrestrained"}, "importance": None, "batch_no
 def row(label: str, method: str = "", **more: Any) -> Row:
     name = method or label
     data = {"joint": "cumulative", "replay": "replay", "no-update": "none"}.get(name, "target")
-    return Row.model_validate(
-        {"label": label, "method": {"name": name, **METHOD, "data": data}, "role": "method", "base": "plain", **more}
-    )
+    norm = "per-domain" if name == "dsbn" else "target"
+    method = {"name": name, **METHOD, "data": data, "batch_norm": norm}
+    return Row.model_validate({"label": label, "method": method, "role": "method", "base": "plain", **more})
 
 
 def segmentation_rows(
@@ -134,7 +134,8 @@ def record(
             "cells": tuple(cells),
             "choices": tuple(choices),
             "seconds": {"base": 36.0, "final": 540.0},
-            "reads": {"scored": 12, "repeated": 0},
+            "reads": {"scored": 12, "repeated": 0, "others": 4},
+            "first_read": "2026-11-01T09:00:00+00:00",
             "command": "perdure benchmark /home/someone/grids/small.toml --out /home/someone/runs/small",
             "created": datetime(2026, 11, 2, 10, 30, tzinfo=UTC),
             "versions": {"python": "3.11.7", "torch": "2.13.0"},
@@ -151,4 +152,5 @@ def choice(label: str, scores: Mapping[float, tuple[float, float]], chosen: floa
         Candidate(settings={"strength": strength}, old=(0.8, old), new=(0.3, new), seeds=2)
         for strength, (old, new) in scores.items()
     )
-    return Choice(sequence=sequence, label=label, chosen={"strength": chosen}, candidates=candidates)
+    made = "2026-10-31T09:00:00.000+00:00"
+    return Choice(sequence=sequence, label=label, made=made, chosen={"strength": chosen}, candidates=candidates)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from xml.etree import ElementTree as ET
 
@@ -44,6 +45,19 @@ def test_a_chart_is_xml_and_the_same_to_the_byte(kind: str, outcome: SequenceOut
     assert first == second
     assert ET.fromstring(first).tag == "{http://www.w3.org/2000/svg}svg"  # noqa: S314 - our own
     assert "<dc:date>" not in first
+
+
+def test_charts_with_rows_that_are_told_the_domain_or_need_old_data_say_what_their_signs_mean() -> None:
+    rows = [row("finetune"), row("default", "dsbn"), row("joint")]
+    parts = [segmentation_rows(one.label, 0, [[0.8, 0.3], [0.7, 0.6]], DOMAINS) for one in rows]
+    marked = outcomes(record(rows, parts, {"forward": DOMAINS}, seeds=(0,)))[0]
+    for kind in ("trade-off", "matrices", "differences"):
+        # text is drawn as outlines, with what it says in a comment
+        said = re.findall("<!-- (.+?) -->", CHARTS[kind](marked))
+        assert "default†" in said
+        assert "joint‡" in said
+        assert any("† told which domain an image is from" in one for one in said)
+        assert any("‡ needs old data" in one for one in said)
 
 
 def test_a_chart_can_be_made_of_a_grid_in_which_everything_failed() -> None:

@@ -1,9 +1,10 @@
 from __future__ import annotations
 
 import numpy as np
+import polars as pl
 import pytest
 
-from perdure.benchmark.comparison import against, compared, compared_with_base
+from perdure.benchmark.comparison import against, compared, compared_metric, compared_with_base
 from perdure.benchmark.outcomes import SequenceOutcome, outcomes
 from perdure.errors import EvaluationError
 from perdure.evaluation import linear_kappa
@@ -40,6 +41,46 @@ def test_a_difference_is_row_minus_reference_of_means_over_seeds_at_the_end() ->
     assert a.test.p == pytest.approx(2 / 2**8)
     assert (a.p, b.p) == (pytest.approx(2 * 2 / 2**8), pytest.approx(2 * 2 / 2**8))
     assert a.can_decide
+
+
+def test_the_difference_of_each_seed_stands_beside_that_over_subjects_and_is_not_joined_with_it() -> None:
+    found = compared(segmented(8), "mas", "finetune")
+    assert found is not None
+    a, b = (one.over_seeds for one in found.differences)
+    assert a is not None
+    assert b is not None
+    # seed 0: .6 - .5 and .65 - .7; seed 1 is .02 more
+    assert (a.n, a.min, a.max) == (2, pytest.approx(0.10), pytest.approx(0.12))
+    assert (b.min, b.max) == (pytest.approx(-0.05), pytest.approx(-0.03))
+    # subjects differ by .001 from one to the next, so the interval over them is narrower than the range of seeds
+    interval = found.differences[0].interval
+    assert interval.low is not None
+    assert interval.low > a.min
+
+
+def test_structures_that_one_side_lacks_are_left_out_of_both() -> None:
+    structures = ("background", "easy", "hard")
+    parts = [
+        segmentation_rows("finetune", 0, [[0.9, 0.9], [0.9, 0.9]], DOMAINS, structures=structures),
+        segmentation_rows("mas", 0, [[0.9, 0.9], [0.8, 0.9]], DOMAINS, structures=structures),
+    ]
+    hard = (pl.col("structure") == "hard") & (pl.col("stage") == 1) & (pl.col("domain") == "a")
+    # the hard structure of a: finetune .1 in both subjects; mas .3 in the first, no score in the second
+    parts[0] = parts[0].with_columns(pl.when(hard).then(0.1).otherwise("value").alias("value"))
+    first = pl.col("subject") == "a-0"
+    parts[1] = parts[1].with_columns(
+        pl.when(hard & first).then(0.3).when(hard).then(None).otherwise("value").alias("value")
+    )
+    found = compared(
+        outcomes(record(ROWS, parts, {"forward": DOMAINS}, seeds=(0,), structures=structures))[0], "mas", "finetune"
+    )
+    assert found is not None
+    # first subject: (.8 + .3) / 2 - (.9 + .1) / 2 = .05; second: .8 - .9, not .8 - (.9 + .1) / 2; mean -.025
+    difference = found.differences[0]
+    assert difference.interval.estimate == pytest.approx((0.05 - 0.1) / 2)
+    assert difference.over_seeds is not None
+    assert difference.over_seeds.mean == pytest.approx((0.05 - 0.1) / 2)
+    assert difference.test.mean_difference == pytest.approx((0.05 - 0.1) / 2)
 
 
 def test_six_subjects_are_too_few_for_two_domains() -> None:
@@ -100,11 +141,18 @@ def test_classes_are_compared_by_the_kappa_of_the_cases_of_all_seeds() -> None:
     def pooled(label: str, stage: int) -> float:
         return linear_kappa(expected, np.array(guesses[label, 0, stage, "a"] + guesses[label, 1, stage, "a"]), 3)
 
+    def of_seed(label: str, seed: int) -> float:
+        return linear_kappa(np.array(truth["a"]), np.array(guesses[label, seed, 1, "a"]), 3)
+
     difference = compared(outcome, "mas", "finetune")
     assert difference is not None
     first = difference.differences[0]
     assert first.interval.n == 20
     assert first.interval.estimate == pytest.approx(1 - pooled("finetune", 1))
+    gains = [1 - of_seed("finetune", seed) for seed in (0, 1)]
+    assert first.over_seeds is not None
+    assert (first.over_seeds.min, first.over_seeds.max) == (pytest.approx(min(gains)), pytest.approx(max(gains)))
+    assert first.keeps_level
     assert first.p is not None
     assert first.p < 0.01
     assert first.p_errors is not None
@@ -131,3 +179,11 @@ def test_classes_without_order_are_right_or_wrong() -> None:
     comparison = compared(outcomes(found)[0], "mas", "finetune")
     assert comparison is not None
     assert comparison.differences[0].test.ties == 4
+    # four subjects: the bootstrap's p is too small
+    assert not comparison.differences[0].keeps_level
+
+
+def test_differences_of_classes_are_of_kappa_whatever_the_scores_are() -> None:
+    header = record([], [], {"forward": DOMAINS}, task="classification", metric="accuracy").header
+    assert compared_metric(header) == "kappa"
+    assert compared_metric(segmented(2).record.header) == "dice"

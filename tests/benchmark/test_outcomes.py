@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from perdure.benchmark.outcomes import RowOutcome, ordered, outcomes, published_rows
+from perdure.benchmark.outcomes import RowOutcome, marked, ordered, outcomes, published_rows
 from perdure.benchmark.published import COLUMNS, TABLE_1
 from perdure.evaluation import Spread
 from records import classification_rows, record, row, segmentation_rows
@@ -115,6 +115,11 @@ def test_rows_stand_as_in_table_1_then_controls_then_the_rest_as_in_the_file() -
     expected = ["finetune", "mas-fix", "mas-lr", "dropout", "no-update", "lwf", "mas-lr, original", "ewc"]
     assert [one.label for one in ordered(rows)] == expected
     assert [one.label for one in published_rows(rows).values()] == expected[:4]
+
+
+def test_rows_that_are_told_the_domain_or_need_old_data_carry_a_sign() -> None:
+    rows = [row("default", "dsbn"), row("joint"), row("replay"), row("mas")]
+    assert [marked(one) for one in rows] == ["default†", "joint‡", "replay‡", "mas"]
 
 
 def test_published_rows_have_all_columns() -> None:

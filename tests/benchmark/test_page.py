@@ -56,6 +56,8 @@ def test_the_page_says_how_it_was_made_and_names_no_folder_of_the_machine(files:
     assert "- Command: `perdure benchmark small.toml --out small`" in text
     assert "- Seeds: 0, 1" in text
     assert "- The test split was scored 12 times, a release on a domain each; 0 of these were repeated" in text
+    assert "- Other releases in the same folder were scored on it 4 times" in text
+    assert "- First scored: 2026-11-01T09:00:00+00:00" in text
     assert "- Recorded: 2026-11-02" in text
     assert "home" not in text
     assert "±" not in text.replace("what stands behind ±", "")
@@ -82,7 +84,30 @@ def test_a_page_shows_failed_cells_the_search_and_the_default_against_every_row(
 
 def test_two_domains_of_classes_stand_before_and_after() -> None:
     text = page(classified(), "small")["small.md"]
-    assert "| row | O (a), before | after | change | p | T (b), before | after | change | p |" in text
+    own = "after | change of kappa | by seed | bootstrap p | p of errors |"
+    assert f"| row | O (a), before | {own} T (b), before | {own}" in text
+    assert "A change is of kappa of the cases of all seeds together" in text
+    # three subjects
+    assert "A question mark: with fewer than 20 subjects the bootstrap's p is too small" in text
+
+
+def test_one_seed_is_said_once() -> None:
+    rows = [row("finetune"), row("default", "dsbn")]
+    parts = [segmentation_rows(one.label, 0, R, DOMAINS, subjects=8) for one in rows]
+    text = page(record(rows, parts, {"forward": DOMAINS}, seeds=(0,), subjects=8), "small")["small.md"]
+    assert text.count("one seed") == 1
+    assert "by seed" not in text
+    assert "| default† | 1 | 0.200 |" in text
+    assert "default† minus each row" in text
+    assert text.count("told at test time which domain an image is from") == 1
+
+
+def test_the_name_of_the_metric_is_that_of_what_differs() -> None:
+    found = classified()
+    header = found.header.model_copy(update={"metric": "accuracy", "ordinal": True})
+    text = page(Record(header, found.table), "small")["small.md"]
+    assert "Scores are accuracy on the test split" in text
+    assert "Differences are of kappa with linear weights" in text
 
 
 def test_writing_twice_changes_nothing_and_old_figures_go(tmp_path: Path) -> None:

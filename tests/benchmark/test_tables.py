@@ -6,10 +6,11 @@ import re
 import pytest
 from rich.console import Console
 
-from perdure.benchmark.comparison import against
-from perdure.benchmark.outcomes import outcomes
+from perdure.benchmark.comparison import against, compared_with_base
+from perdure.benchmark.outcomes import SequenceOutcome, outcomes
 from perdure.benchmark.record import Record
 from perdure.benchmark.tables import (
+    before_and_after_table,
     choices_table,
     decidable_sentences,
     differences_table,
@@ -19,10 +20,11 @@ from perdure.benchmark.tables import (
     measures_table,
     placeless,
     scores_table,
+    sign_sentences,
     table_1,
 )
 from perdure.benchmark.terminal import rich_tables
-from records import choice, record, row, segmentation_rows
+from records import choice, classification_rows, record, row, segmentation_rows
 
 DOMAINS = ("a", "b")
 R = {0: [[0.8, 0.3], [0.6, 0.7]], 1: [[0.9, 0.4], [0.5, 0.8]]}
@@ -54,6 +56,68 @@ def test_a_row_with_a_failed_seed_says_so(small: Record) -> None:
     assert last[1:3] == ["1, 1 failed", "0.200 (one seed; 1 of 2 seeds)"]
 
 
+def test_with_one_seed_cells_are_plain() -> None:
+    rows = [row("finetune"), row("mas")]
+    parts = [segmentation_rows(one.label, 0, R[0], DOMAINS, subjects=8, apart=0.01) for one in rows]
+    outcome = outcomes(record(rows, parts, {"forward": DOMAINS}, seeds=(0,), subjects=8))[0]
+    assert cells(measures_table(outcome))[2][1:4] == ["1", "0.200", "0.750"]
+    assert cells(differences_table(outcome, against(outcome, "finetune"), "row"))[0][1:3] == [
+        "a: difference of Dice", "p",
+    ]  # fmt: skip
+
+
+def graded(subjects: int, metric: str = "kappa") -> SequenceOutcome:
+    truth = {domain: [0, 1] * subjects for domain in DOMAINS}
+    wrong = {domain: [1, 1] * (subjects - 1) + [0, 1] for domain in DOMAINS}
+    guess = {(stage, domain): (wrong, truth)[stage][domain] for stage in (0, 1) for domain in DOMAINS}
+    parts = [classification_rows("mas", seed, guess, truth) for seed in (0, 1)]
+    found = record([row("mas")], parts, {"forward": DOMAINS}, task="classification", subjects=subjects, metric=metric)
+    return outcomes(found)[0]
+
+
+def before_and_after(outcome: SequenceOutcome) -> list[list[str]]:
+    return cells(before_and_after_table(outcome, {"mas": compared_with_base(outcome, "mas")}))
+
+
+def test_the_change_of_kappa_has_the_p_of_errors_beside_that_of_the_bootstrap_which_few_subjects_make_too_small() -> (
+    None
+):
+    header, _, few = before_and_after(graded(12))
+    assert header[1:7] == ["O (a), before", "after", "change of kappa", "by seed", "bootstrap p", "p of errors"]
+    # 11 of 12 subjects have one error less: 2 / 2^11, and twice that over two domains
+    assert few[4:7] == ["+0.917..+0.917", "< 0.001?", "0.002"]
+    *_, many = before_and_after(graded(20))
+    assert many[5:7] == ["< 0.001", "< 0.001"]
+
+
+def test_scores_that_are_no_kappa_do_not_lend_their_name_to_its_difference() -> None:
+    header, _, cell = before_and_after(graded(20, "accuracy"))
+    assert header[3] == "change of kappa"
+    assert cell[1].startswith("0.525 ")
+    assert cell[3].startswith("+0.950 ")
+
+
+def test_rows_that_are_told_the_domain_are_marked_in_every_table_and_the_sign_is_said() -> None:
+    rows = [row("default", "dsbn"), row("finetune")]
+    parts = [segmentation_rows(one.label, 0, R[0], DOMAINS) for one in rows]
+    found = record(rows, parts, {"forward": DOMAINS}, seeds=(0,), choices=[choice("default", {1: (0.7, 0.5)}, 1)])
+    outcome = outcomes(found)[0]
+    differences = differences_table(outcome, against(outcome, "finetune"), "row")
+    for table in (measures_table(outcome), scores_table(outcome), differences, choices_table(found)):
+        assert "| default† |" in table
+    written = io.StringIO()
+    Console(width=120, file=written).print(*rich_tables(found))
+    assert "default†" in written.getvalue()
+    (said,) = sign_sentences(found.header.rows)
+    assert "told at test time which domain an image is from" in said
+
+
+def test_a_search_that_is_not_over_has_chosen_nothing_yet(small: Record) -> None:
+    unfinished = small.header.choices[0].model_copy(update={"chosen": None, "unfinished": 3})
+    found = Record(small.header.model_copy(update={"choices": (unfinished,)}), small.table)
+    assert cells(choices_table(found))[2][3] == "nothing yet: 3 trials are not finished"
+
+
 def test_scores_stand_when_learnt_and_at_the_end(small: Record) -> None:
     header, _, first, *_ = cells(scores_table(outcomes(small)[0]))
     assert header == ["row", "a, when learnt", "at the end", "b, when learnt"]
@@ -79,7 +143,8 @@ def test_too_few_subjects_are_said_instead_of_a_p(small: Record) -> None:
     outcome = outcomes(small)[0]
     comparisons = against(outcome, "finetune")
     table = cells(differences_table(outcome, comparisons, "row"))
-    assert table[2] == ["mas", "0.000 [0.000, 0.000]", "too few (2)", "0.000 [0.000, 0.000]", "too few (2)"]
+    assert table[0] == ["row", *(f for d in DOMAINS for f in (f"{d}: difference of Dice", "by seed", "p"))]
+    assert table[2] == ["mas", *["0.000 [0.000, 0.000]", "0.000..0.000", "too few (2)"] * 2]
     assert decidable_sentences(comparisons)[0] == (
         "a has too few subjects to decide: with 2 pairs, corrected p cannot go below 1."
     )

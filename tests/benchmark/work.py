@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import threading
+import time
 from pathlib import Path
 
 
@@ -24,3 +26,34 @@ def dies(folder: str, name: str) -> None:
     if name == "doomed" or (name == "mortal" and count <= 2):
         os._exit(9)
     leaves_a_file(folder, name)
+
+
+def dies_beside_another(folder: str, name: str) -> None:
+    """The job `doomed` dies as soon as `long` is under way, which goes on for a while."""
+    place = Path(folder)
+    if name == "doomed":
+        while not (place / "long.tries").exists():
+            time.sleep(0.01)
+        dies(folder, name)
+    tries = place / f"{name}.tries"
+    tries.write_text(str(int(tries.read_text()) + 1 if tries.exists() else 1))
+    while not (place / "over").exists():
+        time.sleep(0.01)
+
+
+def dies_afterwards(folder: str, name: str) -> None:
+    """The job is done, and its process dies a little later, with nothing to do."""
+    leaves_a_file(folder, name)
+    threading.Timer(0.2, os._exit, (9,)).start()
+
+
+def leaves_its_card(folder: str, name: str) -> None:
+    (Path(folder) / name).write_text(os.environ["CUDA_VISIBLE_DEVICES"])
+
+
+def waits(folder: str, name: str) -> None:
+    """The job `long` goes on until someone says that it is over; every begin leaves a letter."""
+    with (Path(folder) / name).open("a") as file:
+        file.write("x")
+    while name == "long" and not (Path(folder) / "over").exists():
+        time.sleep(0.01)

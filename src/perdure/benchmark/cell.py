@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import os
+import platform
 import time
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from functools import lru_cache
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal
 
@@ -17,7 +20,8 @@ from perdure.benchmark.store import Kept, Store, slug
 from perdure.errors import DivergenceError
 from perdure.evaluation import Scores, mean_scores, union
 from perdure.release.folder import replace_file
-from perdure.types import Value
+from perdure.types import Split, Value
+from perdure.update.provenance import LIBRARIES
 
 RECORD, SCORES = "record.json", "scores.parquet"
 
@@ -33,6 +37,8 @@ class CellRecord(Value):
         finished: when.
         releases: one a stage, as `<key> <id>`.
         validation: of a trial, by domain the score `[before, after]` of the first update.
+        machine: what kind of machine did it.
+        versions: of the libraries that did it.
     """
 
     cell: Cell
@@ -42,16 +48,22 @@ class CellRecord(Value):
     finished: str
     releases: tuple[str, ...] = ()
     validation: dict[str, tuple[float | None, float | None]] = Field(default_factory=dict)
+    machine: str = ""
+    versions: dict[str, str] = Field(default_factory=dict)
 
 
 def folder_of(plan: Plan, cell: Cell, out: Path) -> Path:
     """Where a cell keeps its record: named after it and after all that decides its result."""
-    decides: dict[str, Any] = {"cell": cell.model_dump(mode="json"), "base": plan.base_record(plan.base_of(cell))}
-    if cell.kind != "base":
+    decides: dict[str, Any] = {"cell": cell.model_dump(mode="json")}
+    if cell.kind == "base":
+        decides["base"] = plan.base_record(cell)
+    else:
         domains = _domains(plan, cell)
-        decides["updates"] = [plan.update(cell, name).record() for name in domains[1:]]
+        updates = [plan.update(cell, name) for name in domains[1:]]
+        decides["base"] = plan.base_record(plan.base_of(cell), updates[0].gathered)
+        decides["updates"] = [update.record() for update in updates]
         decides["data"] = [plan.digests[name] for name in domains]
-        decides["split"] = _split(plan, cell)
+        decides["scored"] = [plan.scored[name, _split(plan, cell)] for name in domains]
     name = f"{cell.kind}-{cell.label or cell.base}-seed{cell.seed}-{short_hash(decides)}"
     return out / "cells" / slug(cell.sequence) / slug(name)
 
@@ -87,6 +99,8 @@ def run_cell(plan: str, cell: str, out: str) -> None:
         reason=reason,
         seconds=round(time.monotonic() - started, 1),
         finished=datetime.now(UTC).isoformat(timespec="seconds"),
+        machine=machine(opened.device),
+        versions=versions(),
         **facts,
     )
     replace_file(folder / RECORD, (record.model_dump_json(indent=2) + "\n").encode())
@@ -121,7 +135,7 @@ def _domains(plan: Plan, cell: Cell) -> tuple[str, ...]:
     return every[:2] if cell.kind == "trial" else every
 
 
-def _split(plan: Plan, cell: Cell) -> Any:
+def _split(plan: Plan, cell: Cell) -> Split:
     return "val" if cell.kind == "trial" else plan.config.split
 
 
@@ -132,3 +146,16 @@ def _named(kept: Sequence[Kept]) -> tuple[str, ...]:
 def _before_and_after(scores: Scores, kept: Sequence[Kept], names: Sequence[str], metric: str) -> dict[str, Any]:
     means = mean_scores(scores, metric)
     return {name: (means[kept[0].release.id, name], means[kept[-1].release.id, name]) for name in names}
+
+
+def machine(device: str) -> str:
+    """What kind of machine this is; no name of it."""
+    cores = f"{os.cpu_count()} cores, {platform.machine()}"
+    if device == "cpu":
+        return f"{cores}, one thread a cell"
+    return f"{cores}, {torch.cuda.get_device_name()}"
+
+
+def versions() -> dict[str, str]:
+    """Of Python and the libraries that decide a result."""
+    return {"python": platform.python_version(), **{name: version(name) for name in LIBRARIES}}

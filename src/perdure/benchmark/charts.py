@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from perdure.benchmark.chart_labels import write_labels
-from perdure.benchmark.comparison import Comparison
-from perdure.benchmark.outcomes import RowOutcome, SequenceOutcome
+from perdure.benchmark.comparison import Comparison, compared_metric
+from perdure.benchmark.outcomes import OLD_DATA, TOLD, RowOutcome, SequenceOutcome, is_told_the_domain
 from perdure.benchmark.strengths import Series
 from perdure.evaluation.intervals import short
 from perdure.evidence.text import metric_title
@@ -61,7 +61,7 @@ def trade_off_chart(outcome: SequenceOutcome) -> str:
         axes.set_ylim(axes.get_ylim())
         write_labels(
             axes,
-            [row.label for row, *_ in found],
+            [row.marked for row, *_ in found],
             [(x, y) for _, x, y, _ in found],
             [*(seed for *_, seeds in found for seed in seeds), *_along(front)],
         )
@@ -90,7 +90,7 @@ def matrices_chart(outcome: SequenceOutcome) -> str:
             R = np.round(rows[place].mean, _DIGITS)
             image = axes.imshow(R, cmap="viridis", norm=norm, aspect="auto", interpolation="nearest")
             _write_values(axes, R, norm)
-            axes.set_title(_wrapped(rows[place].label), fontsize=9)
+            axes.set_title(_wrapped(rows[place].marked), fontsize=9)
             axes.set_xticks(range(size), names, rotation=30, ha="right")
             axes.set_yticks(range(size), [f"after {name}" for name in names])
             axes.tick_params(
@@ -99,7 +99,9 @@ def matrices_chart(outcome: SequenceOutcome) -> str:
             for edge in axes.spines.values():
                 edge.set_visible(False)
         if image is not None:
-            title = f"{metric_title(outcome.record.header.metric)} on the domain below; framed: just learnt"
+            title = (
+                f"{metric_title(outcome.record.header.metric)} on the domain below; framed: just learnt{_signs(rows)}"
+            )
             figure.colorbar(
                 image, ax=list(grid.flat), orientation="horizontal", fraction=0.02, pad=0.01, aspect=50, label=title
             )
@@ -109,13 +111,15 @@ def matrices_chart(outcome: SequenceOutcome) -> str:
 def differences_chart(outcome: SequenceOutcome, comparisons: Mapping[str, Comparison | None], reference: str) -> str:
     """Differences to one row on every domain at the end, with their intervals over subjects."""
     found = [one for one in comparisons.values() if one is not None]
-    metric = metric_title(outcome.record.header.metric)
+    metric = metric_title(compared_metric(outcome.record.header))
+    names = {row.label: row.marked for row in outcome.rows}
+    has_seeds = any(one.over_seeds and one.over_seeds.n > 1 for row in found for one in row.differences)
     with _style():
         figure = _figure(max(1.9, 0.24 * len(found) + 1.3))
         grid = figure.subplots(1, len(outcome.domains), squeeze=False, sharex=True, sharey=True)[0]
         for place, axes in enumerate(grid):
             for line, comparison in enumerate(found):
-                one = comparison.differences[place].interval
+                one, seeds = comparison.differences[place].interval, comparison.differences[place].over_seeds
                 if one.estimate is None:
                     continue
                 colour = BLUE if one.estimate >= 0 else ORANGE
@@ -123,15 +127,20 @@ def differences_chart(outcome: SequenceOutcome, comparisons: Mapping[str, Compar
                 if one.low is not None and one.high is not None:
                     ends = [round(one.low, _DIGITS), round(one.high, _DIGITS)]
                     axes.plot(ends, [line, line], color=BLACK, linewidth=1.3, solid_capstyle="butt")
+                if seeds is not None and seeds.n > 1:
+                    dots = [round(seeds.min, _DIGITS), round(seeds.max, _DIGITS)]
+                    axes.scatter(dots, [line, line], s=9, color="white", edgecolors=BLACK, linewidths=0.7, zorder=3)
             axes.axvline(0, color=BLACK, linewidth=0.8)
             axes.set_title(_wrapped(outcome.domains[place]), fontsize=9)
-            axes.set_yticks(range(len(found)), [_wrapped(one.label, 30) for one in found])
+            axes.set_yticks(range(len(found)), [_wrapped(names[one.label], 30) for one in found])
             axes.tick_params(axis="y", length=0)
             axes.locator_params(axis="x", nbins=4)
             axes.grid(axis="x", color="#dddddd", linewidth=0.6)
             axes.set_axisbelow(True)
         grid[0].set_ylim(len(found) - 0.4, -0.6)
-        figure.supxlabel(f"{metric} above that of {reference}; lines: 95 % intervals over subjects", fontsize=9)
+        said = f"{metric} above that of {names[reference]}; lines: 95 % intervals over subjects"
+        said += "; dots: smallest and largest seed" if has_seeds else ""
+        figure.supxlabel(said + _signs(outcome.rows), fontsize=9)
         return _svg(figure)
 
 
@@ -219,10 +228,19 @@ def _key(found: Sequence[tuple[RowOutcome, float, float, Any]], *, has_front: bo
     key += [mark("control", ORANGE)] if any(row.row.role == "control" for row in rows) else []
     key += [mark("no update", BLACK, "s")] if "no-update" in names else []
     key += [mark("fine-tuning", BLACK, "D")] if "finetune" in names else []
-    key += [mark("needs old data", BLACK, hollow=True)] if any(row.needs_old_data for row in rows) else []
+    key += [mark(f"{OLD_DATA} needs old data", BLACK, hollow=True)] if any(row.needs_old_data for row in rows) else []
     key += [mark("one seed", BLACK, size=3)] if any(len(row.matrices) > 1 for row in rows) else []
+    if any(is_told_the_domain(row.row) for row in rows):
+        key.append(Line2D([], [], linestyle="none", label=f"{TOLD} told which domain an image is from"))
     key += [Line2D([], [], color=GREEN, linestyle=(0, (4, 3)), label="none does better on both")] if has_front else []
     return key
+
+
+def _signs(rows: Sequence[RowOutcome]) -> str:
+    """What the signs behind names say, on a line of its own."""
+    said = [f"{TOLD} told which domain an image is from"] if any(is_told_the_domain(row.row) for row in rows) else []
+    said += [f"{OLD_DATA} needs old data"] if any(row.needs_old_data for row in rows) else []
+    return "\n" + "; ".join(said) if said else ""
 
 
 def _write_values(axes: Any, R: np.ndarray[Any, Any], norm: Any) -> None:

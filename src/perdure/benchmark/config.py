@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import tomllib
 from pathlib import Path
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, TypeAlias, get_args
 
 from pydantic import Field, JsonValue, ValidationError, model_validator
 
@@ -248,16 +249,29 @@ def method_for(entry: Entry, settings: Settings, folder: Path) -> Method:
 def _recipe(
     settings: Settings, contract: Contract, stage: Literal["base", "update"], statistics: Statistics, seed: int
 ) -> Recipe:
-    preset: Preset = settings.get(PRESET, "default")  # type: ignore[assignment]
+    """A recipe from settings over a preset.
+
+    Raises:
+        ConfigurationError: naming each setting that is none, or has a value that is not allowed.
+    """
     own = {name: value for name, value in settings.items() if name != PRESET}
-    recipe = recipe_for(contract, stage, statistics, preset)
-    return Recipe.model_validate({**recipe.model_dump(), **own, "seed": seed})
+    preset = settings.get(PRESET, "default")
+    if preset not in get_args(Preset):
+        raise ConfigurationError(f"{PRESET}: found {preset!r}; allowed are {', '.join(get_args(Preset))}.")
+    if "seed" in own:
+        raise ConfigurationError("seed: stands in `seeds` of the file, for all of it.")
+    recipe = recipe_for(contract, stage, statistics, preset)  # type: ignore[arg-type]
+    try:
+        return Recipe.model_validate_json(
+            json.dumps({**recipe.model_dump(mode="json"), **own, "seed": seed}), strict=True
+        )
+    except ValidationError as error:
+        found = [f"{'.'.join(map(str, e['loc']))}: found {_found(e)}; {e['msg']}" for e in error.errors()]
+        raise ConfigurationError("; ".join(found)) from error
 
 
 def _as_json(content: dict[str, Any]) -> str:
     # TOML tells numbers from text by itself, and JSON in strict mode takes lists for tuples
-    import json
-
     return json.dumps(content, default=str)
 
 

@@ -5,9 +5,11 @@ from __future__ import annotations
 import multiprocessing
 import os
 import threading
+from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import ExitStack
 from dataclasses import dataclass
 from multiprocessing.connection import wait as wait_for
 from pathlib import Path
@@ -20,7 +22,14 @@ Job: TypeAlias = tuple[str, ...]
 
 ATTEMPTS = 3
 """So often a job is begun whose process died."""
+ANSWER, WAIT = 30, 60
+"""Seconds in which the scheduler of a cluster has to answer, and its first worker has to be there."""
+
 DIED = f"its process died {ATTEMPTS} times (out of memory?); run fewer at once (--workers), or give it more memory"
+CARDS = "CUDA_VISIBLE_DEVICES"
+CANCELLED = (
+    "it was cancelled: by someone, or because the scheduler was restarted or lost; the same command begins it again"
+)
 
 
 class Engine(Protocol):
@@ -37,40 +46,61 @@ class Local:
 
     Args:
         workers: how many at once.
+        device: with `cuda`, they take turns at the cards of this machine, and each sees one alone.
     """
 
     workers: int
+    device: str = "cpu"
 
     def run(self, work: Callable[..., None], jobs: Sequence[Job]) -> Iterator[tuple[Job, str | None]]:  # noqa: D102
-        waiting = list(reversed(jobs))
-        begun: dict[Job, int] = {}
-        while waiting:
-            # a process that dies breaks the whole pool, so that it is made anew
-            with _pool(self.workers) as pool:
-                running: dict[Future[None], Job] = {}
-                broken = False
-                while running or (waiting and not broken):
-                    while waiting and not broken and len(running) < self.workers:
-                        job = waiting.pop()
-                        begun[job] = begun.get(job, 0) + 1
-                        running[pool.submit(work, *job)] = job
-                    done, _ = wait(running, return_when=FIRST_COMPLETED)
-                    for future in done:
-                        job = running.pop(future)
-                        error = future.exception()
-                        if isinstance(error, BrokenProcessPool):
-                            broken = True
-                            if begun[job] < ATTEMPTS:
-                                waiting.append(job)
-                                continue
-                            yield job, DIED
-                        else:
-                            yield job, None if error is None else _reason(error)
+        waiting = deque(jobs)
+        deaths: Counter[Job] = Counter()
+        # a pool for each process: one that dies breaks its whole pool, and so it is known whose job it was
+        free: list[tuple[str | None, ProcessPoolExecutor | None]] = [(card, None) for card in self._cards()]
+        running: dict[Future[None], tuple[Job, str | None, ProcessPoolExecutor]] = {}
+        with ExitStack() as pools:
+            while waiting or running:
+                while waiting and free:
+                    card, pool = free.pop()
+                    pool = pool or pools.enter_context(_process(card))
+                    try:
+                        future = pool.submit(work, *waiting[0])
+                    except BrokenProcessPool:  # it died after its last job
+                        free.append((card, None))
+                        continue
+                    running[future] = waiting.popleft(), card, pool
+                done, _ = wait(running, return_when=FIRST_COMPLETED)
+                for future in done:
+                    job, card, pool = running.pop(future)
+                    error = future.exception()
+                    if not isinstance(error, BrokenProcessPool):
+                        free.append((card, pool))
+                        yield job, None if error is None else _reason(error)
+                        continue
+                    free.append((card, None))
+                    deaths[job] += 1
+                    if deaths[job] == ATTEMPTS:
+                        yield job, DIED
+                    else:
+                        # after the others: fewer run at once then, and leave it more memory
+                        waiting.append(job)
+
+    def _cards(self) -> list[str | None]:
+        """For each process the card that it sees; None leaves it what this one sees."""
+        cards: list[str | None] = [None]
+        if self.device == "cuda":
+            import torch
+
+            seen = os.environ.get(CARDS)
+            cards = (
+                [*seen.split(",")] if seen else [str(number) for number in range(torch.cuda.device_count())] or cards
+            )
+        return [cards[number % len(cards)] for number in range(self.workers)]
 
 
 @dataclass(frozen=True)
 class Dask:
-    """Workers of a Dask cluster that see the same folders.
+    """Workers of a Dask cluster that see the same folders, of one thread each.
 
     Args:
         address: of its scheduler, for example `tcp://host:8786`.
@@ -86,22 +116,47 @@ class Dask:
                 "--engine dask: dask.distributed is not installed; install perdure[cluster]."
             ) from error
         try:
-            client = Client(self.address, timeout=30)
+            client = Client(self.address, timeout=ANSWER)
         except (OSError, ValueError) as error:
             raise ConfigurationError(f"--address {self.address}: no Dask scheduler answers there: {error}.") from error
         with client:
+            self._check_workers(client)
             # impure, because what a job makes are files
             futures: dict[Any, Job] = {client.submit(work, *job, pure=False): job for job in jobs}
             for future in as_completed(futures):
-                yield futures[future], None if future.status == "finished" else _reason(future.exception())
+                reason = _reason_of(future)
+                # or it would be done anew when its worker is lost later
+                future.release()
+                yield futures[future], reason
+
+    def _check_workers(self, client: Any) -> None:
+        try:
+            client.wait_for_workers(1, timeout=WAIT)
+        except TimeoutError as error:
+            raise ConfigurationError(
+                f"--address {self.address}: no worker joined this scheduler within {WAIT} s; start them first, "
+                f"for example with: dask worker {self.address} --nthreads 1."
+            ) from error
+        # torch's random numbers are the process's: two cells in one process would take each other's
+        if wrong := {worker: threads for worker, threads in client.nthreads().items() if threads != 1}:
+            listed = ", ".join(f"{worker} has {threads}" for worker, threads in wrong.items())
+            raise ConfigurationError(
+                f"--address {self.address}: workers must have one thread each, or results change; {listed}. "
+                f"Start them with: dask worker {self.address} --nthreads 1."
+            )
 
 
-def local_workers(memory: float) -> int:
-    """How many cells this machine can run at once.
+def local_workers(memory: float, device: str = "cpu") -> int:
+    """How many cells this machine can run at once: as many as cores and free memory allow, or one a card.
 
     Args:
         memory: GiB that one of them needs at most.
+        device: `cpu` or `cuda`.
     """
+    if device == "cuda":
+        import torch
+
+        return max(1, torch.cuda.device_count())
     import psutil
 
     cores = len(psutil.Process().cpu_affinity() or [0]) if hasattr(psutil.Process, "cpu_affinity") else os.cpu_count()
@@ -119,14 +174,19 @@ def _free_memory() -> float:
     return free
 
 
-def _pool(workers: int) -> ProcessPoolExecutor:
+def _process(card: str | None) -> ProcessPoolExecutor:
     # spawned, because torch's threads do not survive a fork
     context = multiprocessing.get_context("spawn")
-    return ProcessPoolExecutor(workers, mp_context=context, initializer=_end_with_parent)
+    return ProcessPoolExecutor(1, mp_context=context, initializer=_begin, initargs=(card,))
 
 
-def _end_with_parent() -> None:
-    """Ends this process when the one that started it is gone; it would wait for work forever."""
+def _begin(card: str | None) -> None:
+    """Chooses the card before CUDA is first used; ends this process when the one that started it is gone.
+
+    It would wait for work forever.
+    """
+    if card is not None:
+        os.environ[CARDS] = card
     parent = multiprocessing.parent_process()
     assert parent is not None
 
@@ -137,5 +197,14 @@ def _end_with_parent() -> None:
     threading.Thread(target=watch, daemon=True).start()
 
 
-def _reason(error: BaseException | None) -> str:
+def _reason_of(future: Any) -> str | None:
+    """Why a Dask future that is over failed."""
+    # where the worker was lost after the job had finished, it waits until the job is done again
+    error = future.exception()
+    if future.cancelled():
+        return CANCELLED
+    return None if error is None else _reason(error)
+
+
+def _reason(error: BaseException) -> str:
     return f"{type(error).__name__}: {error}"

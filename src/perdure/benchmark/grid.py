@@ -3,26 +3,23 @@
 from __future__ import annotations
 
 import json
-import os
-import platform
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from importlib.metadata import version
+from functools import partial
 from pathlib import Path
 from typing import TypeAlias
 
-from perdure.benchmark.cell import SCORES, folder_of, record_of, run_cell
+from perdure.benchmark.cell import SCORES, CellRecord, folder_of, record_of, run_cell
 from perdure.benchmark.config import Settings
 from perdure.benchmark.engines import Engine
-from perdure.benchmark.plan import Cell, Kind, Plan
+from perdure.benchmark.plan import Cell, Kind, Plan, first_candidate
 from perdure.benchmark.record import Finished, Record, RecordHeader, Row, rows_of, together
 from perdure.benchmark.selection import Choice, selected
 from perdure.benchmark.store import Store
 from perdure.evaluation import Scores
 from perdure.release.folder import replace_file
-from perdure.update.provenance import LIBRARIES
 
 RECORDS, SELECTION, FAILURES = "records.parquet", "selection.json", "failures.json"
 
@@ -44,7 +41,17 @@ class Outcome:
     failures: dict[Cell, str] = field(default_factory=dict)
 
 
-def run_benchmark(plan: Plan, out: Path, engine: Engine, *, command: str = "", told: Told | None = None) -> Outcome:
+def run_benchmark(
+    plan: Plan,
+    out: Path,
+    engine: Engine,
+    *,
+    only: Collection[str] = (),
+    seeds: Collection[int] = (),
+    command: str = "",
+    told: Told | None = None,
+    preparing: Callable[[int, int], None] = lambda done, total: None,
+) -> Outcome:
     """Runs every cell that is not finished, and gathers what all of them found.
 
     Args:
@@ -52,56 +59,78 @@ def run_benchmark(plan: Plan, out: Path, engine: Engine, *, command: str = "", t
         out: where everything is kept; the same call goes on where it was stopped. Cells are known by what decides
             their result, so that a row can be added later.
         engine: where they run.
+        only: runs these rows alone, by label; the record has what is finished of all.
+        seeds: runs these seeds alone.
         command: for the record.
         told: about every cell that is over.
+        preparing: told how many images of how many are prepared, before the first cell begins.
 
     Raises:
         ConfigurationError: if a method, setting or domain cannot be.
         DataError: if the data are not sound.
     """
     plan.check()
+    total = sum(len(domain.rows) for domain in plan.domains.values())
+    done = 0
     for domain in plan.domains.values():
-        domain.prepare()
+        domain.prepare(partial(_counted, preparing, done, total))
+        done += len(domain.rows)
     out = out.absolute()
     out.mkdir(parents=True, exist_ok=True)
-    run = _Run(plan, out, engine, told)
+    labels = set(only) or {entry.name for entry in plan.config.methods}
+    bases = {entry.base for entry in plan.config.methods if entry.name in labels}
+
+    def is_wanted(cell: Cell) -> bool:
+        row = cell.base in bases if cell.kind == "base" else cell.label in labels
+        return row and (not seeds or cell.seed in seeds)
+
+    run = _Run(plan, out, engine, is_wanted, told)
     run.phase(plan.bases())
     run.phase(plan.trials())
     choices = selected(plan, out, out / SELECTION)
-    finals = plan.finals(choices.settings())
-    run.phase(finals)
-    replace_file(
-        out / FAILURES, (json.dumps({cell.name: why for cell, why in run.failures.items()}, indent=2) + "\n").encode()
-    )
+    run.phase(plan.finals(choices.settings()))
+    failures = {cell.name: why for cell, why in run.failures.items()}
+    replace_file(out / FAILURES, (json.dumps(failures, indent=2) + "\n").encode())
     record = gathered(plan, out, choices.choices, run.failures, command)
     record.write(out / RECORDS)
     return Outcome(record, run.failures)
 
 
+def _counted(preparing: Callable[[int, int], None], before: int, total: int, done: int, _: int) -> None:
+    preparing(before + done, total)
+
+
 class _Run:
-    def __init__(self, plan: Plan, out: Path, engine: Engine, told: Told | None) -> None:
-        self.plan, self.out, self.engine, self.told = plan, out, engine, told
+    def __init__(
+        self, plan: Plan, out: Path, engine: Engine, is_wanted: Callable[[Cell], bool], told: Told | None
+    ) -> None:
+        self.plan, self.out, self.engine, self.is_wanted, self.told = plan, out, engine, is_wanted, told
         self.failures: dict[Cell, str] = {}
         every = [*plan.bases(), *plan.trials(), *plan.finals({})]
-        self.total = sum(cost(plan, cell) for cell in every)
+        self.total = sum(cost(plan, cell) for cell in every if is_wanted(cell))
         self.before = self.over = 0.0
 
     def phase(self, cells: Sequence[Cell]) -> None:
-        """Runs those cells that are left, and whose base release is there."""
+        """Runs those cells that are wanted and left, and whose base release is there."""
         left: dict[tuple[str, ...], Cell] = {}
         text = self.plan.to_json()
-        for cell in cells:
+        for cell in filter(self.is_wanted, cells):
             if record_of(self.plan, cell, self.out) is not None:
                 self.before += cost(self.plan, cell)
                 self.over += cost(self.plan, cell)
-                continue
-            base = self.plan.base_of(cell)
-            if base in self.failures:
-                self._ended(cell, f"not begun, because its base release failed: {self.failures[base]}")
-                continue
-            left[text, cell.model_dump_json(), str(self.out)] = cell
+            elif (lost := self._lost(self.plan.base_of(cell))) is not None and cell.kind != "base":
+                self._ended(cell, f"not begun, because its base release {lost}")
+            else:
+                left[text, cell.model_dump_json(), str(self.out)] = cell
         for job, reason in self.engine.run(run_cell, list(left)):
             self._ended(left[job], reason)
+
+    def _lost(self, base: Cell) -> str | None:
+        """Why there is no base release; None where there is one, or there may be."""
+        if base in self.failures:
+            return f"failed: {self.failures[base]}"
+        record = record_of(self.plan, base, self.out)
+        return f"diverged: {record.reason}" if record is not None and record.status == "diverged" else None
 
     def _ended(self, cell: Cell, reason: str | None) -> None:
         self.over += cost(self.plan, cell)
@@ -143,24 +172,28 @@ def gathered(plan: Plan, out: Path, choices: Sequence[Choice], failures: Mapping
     chosen = {(one.sequence, one.label): one.chosen for one in choices}
     parts, cells = [], []
     keys: set[str] = set()
+    records: list[CellRecord] = []
+    lines = [line for line in Store(out, plan).reads() if line["split"] == plan.config.split]
     for cell in plan.finals(chosen):
         record = record_of(plan, cell, out)
         if record is None:
-            cells.append(_finished(cell, "failed", failures.get(cell, "not run yet")))
+            status = "failed" if cell in failures else "not run"
+            cells.append(_finished(cell, status, failures.get(cell, "not run yet")))
             continue
         cells.append(_finished(cell, record.status, record.reason, record.seconds))
+        records.append(record)
         keys.update(release.split()[0] for release in record.releases)
         if record.status == "done":
             scores = Scores.read(folder_of(plan, cell, out) / SCORES)
             parts.append(rows_of(scores, cell.sequence, cell.label, cell.seed))
     cells += [
         _finished(
-            Cell(kind="final", sequence=sequence, base="", seed=seed, label=label),
-            "failed",
-            "no candidate could be scored",
+            Cell(kind="final", sequence=one.sequence, base="", seed=seed, label=one.label),
+            "not run" if one.unfinished else "failed",
+            f"{one.unfinished} of its trials are not finished" if one.unfinished else "no candidate could be scored",
         )
-        for (sequence, label), settings in chosen.items()
-        if settings is None
+        for one in choices
+        if one.chosen is None
         for seed in plan.config.seeds
     ]
     contract = plan.contract
@@ -180,23 +213,16 @@ def gathered(plan: Plan, out: Path, choices: Sequence[Choice], failures: Mapping
         cells=tuple(cells),
         choices=tuple(choices),
         seconds=_seconds(plan, out, chosen),
-        reads=_reads(Store(out, plan), plan.config.split, keys),
+        reads=_reads(lines, keys),
+        first_read=min((line["at"] for line in lines), default=""),
         command=command,
         created=datetime.now(UTC),
-        versions={"python": platform.python_version(), **{name: version(name) for name in LIBRARIES}},
-        machine=machine(plan.device),
+        versions=_all_of(record.versions for record in records),
+        machine="; ".join(sorted({record.machine for record in records if record.machine})),
+        data=plan.digests,
+        weights=plan.weights_digest,
     )
     return Record(header, together(parts))
-
-
-def machine(device: str) -> str:
-    """What kind of machine this is; no name of it."""
-    cores = f"{os.cpu_count()} cores, {platform.machine()}"
-    if device == "cpu":
-        return f"{cores}, one thread a cell"
-    import torch
-
-    return f"{cores}, {torch.cuda.get_device_name()}"
 
 
 def _finished(cell: Cell, status: str, reason: str, seconds: float | None = None) -> Finished:
@@ -214,7 +240,9 @@ def _finished(cell: Cell, status: str, reason: str, seconds: float | None = None
 
 def _rows(plan: Plan, chosen: Mapping[tuple[str, str], object]) -> Iterable[Row]:
     for entry in plan.config.methods:
-        cell = Cell(kind="final", sequence="", base=entry.base, seed=0, label=entry.name)
+        cell = Cell(
+            kind="final", sequence="", base=entry.base, seed=0, label=entry.name, settings=first_candidate(entry)
+        )
         yield Row.model_validate(
             {
                 "label": entry.name,
@@ -242,8 +270,17 @@ def _seconds(plan: Plan, out: Path, chosen: Mapping[tuple[str, str], Settings | 
     return total
 
 
-def _reads(store: Store, split: str, keys: Collection[str]) -> dict[str, int]:
-    """How often releases of this grid were scored on the split; the folder may hold others."""
-    lines = [line for line in store.reads() if line["split"] == split and line["release"] in keys]
-    times = Counter((line["release"], line["domain"]) for line in lines)
-    return {"scored": len(times), "repeated": sum(count - 1 for count in times.values())}
+def _reads(lines: Sequence[Mapping[str, str]], keys: Collection[str]) -> dict[str, int]:
+    """How often releases of this grid were scored on the split, and how often others in the same folder."""
+    times = Counter((line["release"], line["domain"], line["cases"]) for line in lines if line["release"] in keys)
+    others = sum(line["release"] not in keys for line in lines)
+    return {"scored": len(times), "repeated": sum(count - 1 for count in times.values()), "others": others}
+
+
+def _all_of(versions: Iterable[Mapping[str, str]]) -> dict[str, str]:
+    """Every version that took part; several where cells were made with several."""
+    found: dict[str, set[str]] = {}
+    for one in versions:
+        for name, version in one.items():
+            found.setdefault(name, set()).add(version)
+    return {name: ", ".join(sorted(values)) for name, values in found.items()}

@@ -19,6 +19,9 @@ from perdure.types import Value
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+TOLD, OLD_DATA = "†", "‡"
+"""The signs behind the names of rows that are told the domain, and of those that need old data."""
+
 
 class WorstLoss(Value):
     """The earlier domain that lost most, by its mean over seeds.
@@ -58,7 +61,12 @@ class RowOutcome:
     @property
     def needs_old_data(self) -> bool:
         """Whether it trains on cases of earlier domains, so that others are not to be held against it."""
-        return self.row.method["data"] in ("cumulative", "replay")
+        return needs_old_data(self.row)
+
+    @property
+    def marked(self) -> str:
+        """The label with the signs of what other rows do not have."""
+        return marked(self.row)
 
     @cached_property
     def R(self) -> NDArray[np.float64]:  # noqa: N802 - the symbol of the paper
@@ -74,7 +82,7 @@ class RowOutcome:
     def measure(self, key: str) -> Spread | None:
         """One of the measures by its key in `evaluation.MEASURES`; None where no seed has it."""
         found = [one.measure(key) for one in self._summaries]
-        return _spread([np.nan if one is None else one.value for one in found])
+        return spread_of([np.nan if one is None else one.value for one in found])
 
     def sd_over_structures(self, key: str) -> float | None:
         """How far structures differ in a measure: the mean over seeds; None without structures."""
@@ -84,13 +92,13 @@ class RowOutcome:
 
     def score(self, stage: int, domain: int) -> Spread | None:
         """R[stage, domain]; stage 0 is the base, -1 the end."""
-        return _spread(self.R[:, stage, domain].tolist())
+        return spread_of(self.R[:, stage, domain].tolist())
 
     def worst_loss(self, *, over_all_stages: bool = False) -> WorstLoss | None:
         """The largest loss of an earlier domain at the end, or after any update; None where no seed has a score."""
         last = len(self.domains) - 1
         pairs = [(i, j) for i in range(1 if over_all_stages else last, last + 1) for j in range(i)]
-        found = {(i, j): _spread((self.R[:, j, j] - self.R[:, i, j]).tolist()) for i, j in pairs}
+        found = {(i, j): spread_of((self.R[:, j, j] - self.R[:, i, j]).tolist()) for i, j in pairs}
         losses = {pair: spread for pair, spread in found.items() if spread is not None}
         if not losses:
             return None
@@ -141,6 +149,21 @@ def outcomes(record: Record) -> tuple[SequenceOutcome, ...]:
     )
 
 
+def needs_old_data(row: Row) -> bool:
+    """Whether a row trains on cases of earlier domains."""
+    return row.method["data"] in ("cumulative", "replay")
+
+
+def is_told_the_domain(row: Row) -> bool:
+    """Whether a row has one batch norm a domain, so that whoever predicts must say which domain an image is from."""
+    return row.method["batch_norm"] == "per-domain"
+
+
+def marked(row: Row) -> str:
+    """The label of a row with the signs of what other rows do not have."""
+    return row.label + TOLD * is_told_the_domain(row) + OLD_DATA * needs_old_data(row)
+
+
 def ordered(rows: Sequence[Row]) -> tuple[Row, ...]:
     """Rows in the order of tables: Table 1 of Özgün et al. 2020, other controls, all others as the file has them."""
     table_1 = published_rows(rows)
@@ -164,6 +187,12 @@ def published_rows(rows: Sequence[Row]) -> dict[str, Row]:
     return found
 
 
+def spread_of(values: Sequence[float]) -> Spread | None:
+    """The spread over the seeds that have a score; None where none has."""
+    finite = [value for value in values if np.isfinite(value)]
+    return spread_over_seeds(finite) if finite else None
+
+
 def _row(record: Record, sequence: str, row: Row) -> RowOutcome:
     header = record.header
     cells = [cell for cell in header.cells if (cell.sequence, cell.label) == (sequence, row.label)]
@@ -177,8 +206,3 @@ def _row(record: Record, sequence: str, row: Row) -> RowOutcome:
         matrices[cell.seed] = train_test_matrix(scores, header.metric)
     lacking = tuple(cell for cell in cells if cell.status != "done")
     return RowOutcome(row, header.sequences[sequence], matrices, lacking)
-
-
-def _spread(values: Sequence[float]) -> Spread | None:
-    finite = [value for value in values if np.isfinite(value)]
-    return spread_over_seeds(finite) if finite else None

@@ -12,15 +12,17 @@ from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
 from pydantic import Field, JsonValue
+from torch import nn
 
 from perdure.benchmark.config import Config, Entry, Settings, method_for
 from perdure.data import Dataset, FolderDomain
 from perdure.errors import ConfigurationError, PerdureError, Problem
 from perdure.importance import Importance
 from perdure.methods import Method
-from perdure.models import NetworkSpec
-from perdure.types import Contract, Split, Value
-from perdure.update import Recipe
+from perdure.models import NetworkSpec, build, has_dropout
+from perdure.release.folder import sha256
+from perdure.types import SPLITS, Contract, Split, Value
+from perdure.update import Recipe, check_old_data
 from perdure.update.provenance import digest_of_hashes
 
 Kind: TypeAlias = Literal["base", "trial", "final"]
@@ -78,6 +80,12 @@ class Update:
     recipe: Recipe
     retain: float | None
     entry: Entry
+
+    @property
+    def gathered(self) -> Importance | None:
+        """Its importance, where that has to be measured while a network trains."""
+        importance = self.method.importance
+        return importance if importance is not None and importance.is_gathered else None
 
     def record(self) -> dict[str, Any]:
         """All of it as plain JSON values."""
@@ -172,6 +180,26 @@ class Plan:
         """By domain one SHA-256 over its training and validation cases."""
         return {name: digest_of_hashes(domain) for name, domain in self.domains.items()}
 
+    @cached_property
+    def weights_digest(self) -> str | None:
+        """SHA-256 of the file of pretrained weights."""
+        return None if self.weights is None else sha256(self.weights)
+
+    @cached_property
+    def scored(self) -> dict[tuple[str, Split], str]:
+        """By domain and split, ten characters that tell the cases that are scored, and their truth, from others."""
+        return {
+            (name, split): short_hash(
+                [
+                    [case, row.subject, domain.files[case].grade, domain.files[case].digest(domain.cache)]
+                    for case, row in domain.rows.items()
+                    if row.split == split
+                ]
+            )
+            for name, domain in self.domains.items()
+            for split in SPLITS
+        }
+
     @property
     def metric(self) -> str:
         """The score that selection and tables go by."""
@@ -180,17 +208,6 @@ class Plan:
     def entry(self, label: str) -> Entry:
         """The row of a label."""
         return next(entry for entry in self.config.methods if entry.name == label)
-
-    def gathered(self, base: str) -> tuple[Importance, ...]:
-        """What has to be measured while a base release trains; everything else is measured when a row asks for it."""
-        found: dict[str, Importance] = {}
-        for entry in self.config.methods:
-            if entry.base == base:
-                for settings in candidates(entry):
-                    measure = method_for(entry, method_settings(settings), self.file.parent).importance
-                    if measure is not None and measure.is_gathered:
-                        found.setdefault(measure.key, measure)
-        return tuple(found.values())
 
     def network(self, base: str) -> NetworkSpec:
         """The network of a base release."""
@@ -205,16 +222,21 @@ class Plan:
         retain: Any = cell.settings.get(RETAIN, entry.retain)
         return Update(domain, method, recipe, retain or None, entry)
 
-    def base_record(self, cell: Cell) -> dict[str, Any]:
-        """All that decides a base release, as plain JSON values."""
+    def base_record(self, cell: Cell, gathered: Importance | None = None) -> dict[str, Any]:
+        """All that decides a base release, as plain JSON values.
+
+        Args:
+            cell: that starts from it.
+            gathered: an importance that is measured while it trains, and so makes it another one.
+        """
         first = self.config.sequences[cell.sequence][0]
         return {
             "data": self.digests[first],
             "contract": self.contract.model_dump(mode="json"),
             "network": self.network(cell.base).model_dump(mode="json"),
-            "weights": None if self.weights is None else hashlib.sha256(self.weights.read_bytes()).hexdigest(),
+            "weights": self.weights_digest,
             "recipe": self.config.train_recipe(cell.base, self.contract, cell.seed).model_dump(mode="json"),
-            "gathered": [measure.settings() for measure in self.gathered(cell.base)],
+            "gathered": [] if gathered is None else [gathered.settings()],
             "domain": first,
         }
 
@@ -252,13 +274,14 @@ class Plan:
         """One cell for each row, sequence and seed.
 
         Args:
-            chosen: by sequence and label what selection found; None where no candidate could be scored.
+            chosen: by sequence and label what selection found, None where it found nothing; a row that is missing
+                stands with its first candidate.
         """
         return [
             Cell(kind="final", sequence=name, base=entry.base, seed=seed, label=entry.name, settings=settings)
             for name in self.config.sequences
             for entry in self.config.methods
-            if (settings := chosen.get((name, entry.name), {})) is not None
+            if (settings := chosen.get((name, entry.name), first_candidate(entry))) is not None
             for seed in self.config.seeds
         ]
 
@@ -273,20 +296,52 @@ class Plan:
         _ = self.domains
         for place, entry in enumerate(self.config.methods):
             for settings in candidates(entry):
-                cell = Cell(kind="trial", sequence="", base=entry.base, seed=0, label=entry.name, settings=settings)
-                try:
-                    self.update(cell, "")
-                except (PerdureError, ValueError) as error:
-                    problems.append(
-                        Problem(str(self.file), f"methods.{place} ({entry.name})", str(settings), str(error))
-                    )
+                field = f"methods.{place} ({entry.name})"
+                problems += [
+                    Problem(str(self.file), field, str(settings or dict(entry.set)), why)
+                    for why in self._wrong(entry, settings)
+                ]
+        possible = ("dice",) if self.contract.task == "segmentation" else ("kappa", "accuracy", "auc")
+        if self.metric not in possible:
+            allowed = f"a {self.contract.task} has {', '.join(possible)}"
+            problems.append(Problem(str(self.file), "selection.metric", self.metric, allowed))
         for base in {entry.base for entry in self.config.methods}:
             try:
                 self.config.train_recipe(base, self.contract, 0)
-            except ValueError as error:
+            except PerdureError as error:
                 problems.append(Problem(str(self.file), f"train of base {base}", "settings", str(error)))
         if problems:
             raise ConfigurationError("\n".join(map(str, problems)))
+
+    def _wrong(self, entry: Entry, settings: Settings) -> Iterator[str]:
+        """What of a row could only fail once the grid runs."""
+        cell = Cell(kind="trial", sequence="", base=entry.base, seed=0, label=entry.name, settings=settings)
+        try:
+            change = self.update(cell, "")
+            check_old_data(change.method, change.method.data in ("cumulative", "replay"), entry.allow_patient_data)
+        except PerdureError as error:
+            yield str(error)
+            return
+        if change.retain is not None and not 0 <= change.retain <= 1:
+            yield f"retain must be in [0, 1]; got {change.retain}"
+        if change.method.needs_dropout and not has_dropout(self.built(entry.base)):
+            yield f"the method needs dropout, and the network of base {entry.base!r} has none; name a base with it"
+
+    def built(self, base: str) -> nn.Module:
+        """The network of a base release, untrained."""
+        contract = self.contract
+        return build(
+            self.network(base),
+            channels=contract.channels,
+            classes=contract.classes,
+            spatial_dims=contract.spatial_dims,
+            trusted=self.trusted,
+        )
+
+
+def first_candidate(entry: Entry) -> Settings:
+    """The first combination of what a row searches; empty where it searches nothing."""
+    return next(candidates(entry))
 
 
 def candidates(entry: Entry) -> Iterator[Settings]:

@@ -29,7 +29,7 @@ class Row(Value):
 
     Args:
         label: what tables call it.
-        method: as `Method.record` has it, with the settings of the file, before any search.
+        method: as `Method.record` has it, with the settings of the file and the first candidate of each search.
         role: `method` or `control`.
         base: which base release it starts from.
         set: settings of the method in the file.
@@ -55,15 +55,16 @@ class Finished(Value):
         sequence: which sequence.
         label: which row.
         seed: which seed.
-        status: `failed` where an error stopped it, `diverged` where training left the numbers.
-        reason: of those two.
+        status: `failed` where an error stopped it, `diverged` where training left the numbers, `not run` where it was
+            left out or has to wait.
+        reason: of those three.
         seconds: that it took; shared work counts for the cell that did it.
     """
 
     sequence: str
     label: str
     seed: int
-    status: Literal["done", "diverged", "failed"]
+    status: Literal["done", "diverged", "failed", "not run"]
     reason: str = ""
     seconds: float | None = None
 
@@ -88,12 +89,15 @@ class RecordHeader(Value):
         cells: the final ones.
         choices: what was searched and chosen.
         seconds: by kind of cell, how long all of them took together.
-        reads: how often each release was scored on a domain of the split: the number of such scorings, and how many
-            of them were repeated.
+        reads: how often each release was scored on a domain of the split: the number of such scorings, how many of
+            them were repeated, and how often other releases were scored in the same folder.
+        first_read: when the split was first scored there; empty if never.
         command: that made it.
         created: when.
         versions: of the libraries.
         machine: what kind of machine.
+        data: by domain one SHA-256 over its training and validation cases.
+        weights: SHA-256 of the file of pretrained weights, if there was one.
     """
 
     format: Literal[1] = 1
@@ -112,11 +116,14 @@ class RecordHeader(Value):
     cells: tuple[Finished, ...]
     choices: tuple[Choice, ...] = ()
     seconds: dict[Literal["base", "trial", "final"], float] = Field(default_factory=dict)
-    reads: dict[Literal["scored", "repeated"], int]
+    reads: dict[Literal["scored", "repeated", "others"], int]
+    first_read: str = ""
     command: str
     created: AwareDatetime
     versions: dict[str, str]
     machine: str
+    data: dict[str, str] = Field(default_factory=dict)
+    weights: str | None = None
 
 
 @dataclass(frozen=True, eq=False)

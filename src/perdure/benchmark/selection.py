@@ -44,27 +44,29 @@ class Choice(Value):
     Args:
         sequence: which sequence.
         label: which row.
-        chosen: the settings; None where no candidate has a score for every seed.
+        made: when; before any final cell of the row began.
+        chosen: the settings; None where no candidate has a score for every seed, or a trial is not finished.
         candidates: all of them, in the order of the file.
+        unfinished: how many trials are not finished; nothing is chosen before they are.
     """
 
     sequence: str
     label: str
+    made: str
     chosen: Settings | None
     candidates: tuple[Candidate, ...]
+    unfinished: int = 0
 
 
 class Choices(Value):
-    """Everything that was chosen, and when.
+    """Everything that was chosen.
 
     Args:
         selection: the rule.
-        made: when; before any final cell began.
         choices: one a row that searches, and sequence.
     """
 
     selection: Selection
-    made: str
     choices: tuple[Choice, ...]
 
     def settings(self) -> dict[tuple[str, str], Settings | None]:
@@ -111,15 +113,19 @@ def selected(plan: Plan, out: Path, file: Path) -> Choices:
         _choice(plan, sequence, label, {cell: record_of(plan, cell, out) for cell in cells})
         for (sequence, label), cells in by_row.items()
     )
-    made = Choices(
-        selection=plan.config.selection, made=datetime.now(UTC).isoformat(timespec="seconds"), choices=choices
-    )
-    if file.exists():
-        before = Choices.model_validate_json(file.read_bytes())
-        if before.model_copy(update={"made": made.made}) == made:
-            return before
-    replace_file(file, (made.model_dump_json(indent=2) + "\n").encode())
+    before = Choices.model_validate_json(file.read_bytes()) if file.exists() else None
+    if before is not None and before.selection == plan.config.selection:
+        # what has not changed keeps the time at which it was chosen
+        known = {(one.sequence, one.label): one for one in before.choices}
+        choices = tuple(_kept(known.get((one.sequence, one.label)), one) for one in choices)
+    made = Choices(selection=plan.config.selection, choices=choices)
+    if made != before:
+        replace_file(file, (made.model_dump_json(indent=2) + "\n").encode())
     return made
+
+
+def _kept(before: Choice | None, now: Choice) -> Choice:
+    return before if before is not None and before.model_copy(update={"made": now.made}) == now else now
 
 
 def _choice(plan: Plan, sequence: str, label: str, records: Mapping[Cell, CellRecord | None]) -> Choice:
@@ -132,8 +138,12 @@ def _choice(plan: Plan, sequence: str, label: str, records: Mapping[Cell, CellRe
         _candidate([record for cell, record in records.items() if cell.settings == one], one, old, new)
         for one in settings
     )
-    chosen = choose(plan.config.selection, candidates, len(plan.config.seeds))
-    return Choice(sequence=sequence, label=label, chosen=chosen, candidates=candidates)
+    unfinished = sum(record is None for record in records.values())
+    chosen = None if unfinished else choose(plan.config.selection, candidates, len(plan.config.seeds))
+    made = datetime.now(UTC).isoformat(timespec="milliseconds")
+    return Choice(
+        sequence=sequence, label=label, made=made, chosen=chosen, candidates=candidates, unfinished=unfinished
+    )
 
 
 def _candidate(records: Sequence[CellRecord | None], settings: Settings, old: str, new: str) -> Candidate:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -62,9 +63,11 @@ class Store:
         """The base release that a cell starts from, with the importance that its method needs.
 
         It is trained once for all rows; importance is measured on it when a row asks, once for all that want the same.
+        Where importance is gathered while a network trains, that is a base release of its own.
         """
         plan = self.plan
-        record = plan.base_record(cell)
+        gathered = importance if importance is not None and importance.is_gathered else None
+        record = plan.base_record(cell, gathered)
         first = plan.domains[record["domain"]]
         recipe = plan.config.train_recipe(cell.base, plan.contract, cell.seed)
         name = f"base-{cell.base}-{first.name}-seed{cell.seed}"
@@ -75,7 +78,7 @@ class Store:
                 first,
                 recipe=recipe,
                 weights=plan.weights,
-                measures=(Uniform(), *plan.gathered(cell.base)),
+                measures=(Uniform(),) if gathered is None else (gathered,),
                 machine=Machine(plan.device),
                 out=path,
                 progress=self.progress,
@@ -155,7 +158,8 @@ class Store:
             split: which split.
             asked_by: the name of the cell, for the record.
         """
-        path = self.folder / "scores" / split / f"{kept.key}-{domain.name}.parquet"
+        cases = self.plan.scored[domain.name, split]
+        path = self.folder / "scores" / split / f"{kept.key}-{domain.name}-{cases}.parquet"
         with self._once(path):
             if not path.exists():
                 self._write_read(kept, domain, split, asked_by)
@@ -167,18 +171,22 @@ class Store:
         path = self.folder / READS
         if not path.exists():
             return []
-        return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+        return [line for text in path.read_text(encoding="utf-8").splitlines() if (line := _line(text)) is not None]
 
     def _write_read(self, kept: Kept, domain: FolderDomain, split: Split, asked_by: str) -> None:
         line = {
-            "at": datetime.now(UTC).isoformat(timespec="seconds"),
+            "at": datetime.now(UTC).isoformat(timespec="milliseconds"),
             "split": split,
             "domain": domain.name,
+            "cases": self.plan.scored[domain.name, split],
             "release": kept.key,
             "cell": asked_by,
         }
-        with (self.folder / READS).open("a", encoding="utf-8") as file:
-            file.write(json.dumps(line) + "\n")
+        with self._once(self.folder / READS), (self.folder / READS).open("a", encoding="utf-8") as file:
+            # a line that a power cut tore stays on its own
+            file.write("\n" + json.dumps(line))
+            file.flush()
+            os.fsync(file.fileno())
 
     def _path(self, name: str, key: str) -> Path:
         return self.folder / "releases" / f"{slug(name)}-{key}"
@@ -196,6 +204,15 @@ class Store:
 def slug(text: str) -> str:
     """A name for a file or folder."""
     return re.sub(r"[^A-Za-z0-9.]+", "-", text).strip("-").lower()
+
+
+def _line(text: str) -> dict[str, str] | None:
+    """One line of the list; None for one that was torn by a power cut."""
+    try:
+        found: dict[str, str] = json.loads(text)
+    except json.JSONDecodeError:
+        return None
+    return found
 
 
 def _old_data(domain: FolderDomain, past: Sequence[FolderDomain], change: Update) -> JointDomain | None:

@@ -5,11 +5,21 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping, Sequence
 
-from perdure.benchmark.comparison import Comparison, Difference
-from perdure.benchmark.outcomes import RowOutcome, SequenceOutcome, WorstLoss, published_rows
+from perdure.benchmark.comparison import Comparison, Difference, compared_metric
+from perdure.benchmark.outcomes import (
+    OLD_DATA,
+    TOLD,
+    RowOutcome,
+    SequenceOutcome,
+    WorstLoss,
+    is_told_the_domain,
+    marked,
+    needs_old_data,
+    published_rows,
+)
 from perdure.benchmark.published import COLUMNS, TABLE_1
-from perdure.benchmark.record import Record
-from perdure.benchmark.selection import Candidate
+from perdure.benchmark.record import Record, Row
+from perdure.benchmark.selection import Candidate, Choice
 from perdure.evaluation import MEASURES, Interval, Spread
 from perdure.evidence.text import measure_symbol, metric_title, number
 
@@ -79,7 +89,7 @@ def table_1(outcome: SequenceOutcome) -> str:
     for row in outcome.rows:
         name = published.get(row.label)
         paper = TABLE_1[name] if name else None
-        title = row.label if paper is None else f"{paper.title} ({row.label})"
+        title = row.marked if paper is None else f"{paper.title} ({row.marked})"
         means = [None if (spread := row.measure(key)) is None else spread.mean for key in COLUMNS]
         deviations = [row.sd_over_structures(key) for key in COLUMNS]
         rows.append([title, "ours", *map(_with_deviation, means, deviations)])
@@ -97,45 +107,36 @@ def before_and_after_table(outcome: SequenceOutcome, comparisons: Mapping[str, C
     """Of two domains: the score on both before and after the update, with what changed; see `compared_with_base`."""
     header = ["row"]
     for domain, letter in zip(outcome.domains, ("O", "T"), strict=True):
-        header += [f"{letter} ({domain}), before", "after", "change", "p"]
+        header += [f"{letter} ({domain}), before", "after", *_difference_header(outcome, "change")]
 
     def cells(row: RowOutcome) -> list[str]:
         comparison = comparisons[row.label]
         found = []
         for place in range(2):
             found += [spread_text(row.score(stage, place), outcome) for stage in (0, -1)]
-            found += [NONE, NONE] if comparison is None else difference_cells(comparison.differences[place])
+            found += _difference_cells(outcome, comparison.differences[place] if comparison else None)
         return found
 
     return markdown(header, _of_rows(outcome, cells))
 
 
 def differences_table(outcome: SequenceOutcome, comparisons: Mapping[str, Comparison | None], first: str) -> str:
-    """Differences on each domain at the end, with intervals over subjects and p.
+    """Differences on each domain at the end, with intervals over subjects, the range over seeds, and p.
 
     Args:
         outcome: whose domains.
         comparisons: by what the first column is to say.
         first: the title of the first column.
     """
-    grades = outcome.record.header.task == "classification"
     header = [first]
     for domain in outcome.domains:
-        header += [f"{domain}: difference", "p", *(["p of errors"] if grades else [])]
+        header += _difference_header(outcome, f"{domain}: difference")
+    names = {row.label: row.marked for row in outcome.rows}
     rows = []
-    for name, comparison in comparisons.items():
-        if comparison is None:
-            cells = [NONE] * (len(header) - 1)
-        else:
-            cells = [cell for one in comparison.differences for cell in difference_cells(one, errors=grades)]
-        rows.append([name, *cells])
+    for label, comparison in comparisons.items():
+        differences = comparison.differences if comparison else (None,) * len(outcome.domains)
+        rows.append([names[label], *(cell for one in differences for cell in _difference_cells(outcome, one))])
     return markdown(header, rows)
-
-
-def difference_cells(difference: Difference, *, errors: bool = False) -> list[str]:
-    """A difference with its interval, and p; with `errors` also the p of the errors of subjects."""
-    found = [interval_text(difference.interval), p_text(difference, difference.p)]
-    return [*found, p_text(difference, difference.p_errors)] if errors else found
 
 
 def decidable_sentences(comparisons: Mapping[str, Comparison | None]) -> list[str]:
@@ -151,11 +152,25 @@ def decidable_sentences(comparisons: Mapping[str, Comparison | None]) -> list[st
     return list(found.values())
 
 
+def sign_sentences(rows: Sequence[Row]) -> list[str]:
+    """One sentence for each sign that stands behind a row."""
+    found = []
+    if any(is_told_the_domain(row) for row in rows):
+        found.append(
+            f"{TOLD}: has one batch norm a domain, so that it is told at test time which domain an image is from; no "
+            "other row is."
+        )
+    if any(needs_old_data(row) for row in rows):
+        found.append(f"{OLD_DATA}: trains on cases of earlier domains, which no other row has.")
+    return found
+
+
 def choices_table(record: Record) -> str:
     """What was searched, what was chosen, and what it scored on validation cases."""
     title = metric_title(record.header.metric)
     header = ["row", "sequence", "searched", "chosen", f"{title} on the first domain", "on the second", "candidates"]
     rows = []
+    names = {row.label: marked(row) for row in record.header.rows}
     for choice in record.header.choices:
         taken = next((one for one in choice.candidates if one.settings == choice.chosen), None)
         pairs = (None, None) if taken is None else (taken.old, taken.new)
@@ -163,10 +178,10 @@ def choices_table(record: Record) -> str:
         diverged = sum(1 for one in choice.candidates if one.diverged)
         rows.append(
             [
-                choice.label,
+                names[choice.label],
                 choice.sequence,
                 _searched(choice.candidates),
-                "none could be scored" if choice.chosen is None else settings_text(choice.chosen),
+                _chosen(choice),
                 *scores,
                 f"{len(choice.candidates)}" + (f", {diverged} diverged" if diverged else ""),
             ]
@@ -184,14 +199,27 @@ def lacking_table(record: Record) -> str:
     return markdown(["row", "sequence", "seed", "ended", "reason"], rows) if rows else ""
 
 
-def spread_text(spread: Spread | None, outcome: SequenceOutcome, *, signed: bool = False) -> str:
-    """The mean over seeds, with the smallest and the largest one: `0.712 (0.701..0.720)`."""
+def spread_text(spread: Spread | None, outcome: SequenceOutcome) -> str:
+    """The mean over seeds, with the smallest and the largest one: `0.712 (0.701..0.720)`; of one seed its number."""
     if spread is None:
         return NONE
+    if not has_seeds(outcome.record):
+        return number(spread.mean)
+    return f"{number(spread.mean)} ({seeds_text(spread, outcome)})"
+
+
+def seeds_text(spread: Spread | None, outcome: SequenceOutcome, *, signed: bool = False) -> str:
+    """The smallest and the largest seed: `−0.020..+0.040`."""
+    if spread is None:
+        return NONE
+    ends = f"{number(spread.min, signed=signed)}..{number(spread.max, signed=signed)}" if spread.n > 1 else "one seed"
     every = len(outcome.record.header.seeds)
-    fewer = f"; {spread.n} of {every} seeds" if spread.n < every else ""
-    inside = f"{number(spread.min, signed=signed)}..{number(spread.max, signed=signed)}" if spread.n > 1 else "one seed"
-    return f"{number(spread.mean, signed=signed)} ({inside}{fewer})"
+    return ends if spread.n == every else f"{ends}; {spread.n} of {every} seeds"
+
+
+def has_seeds(record: Record) -> bool:
+    """Whether there are seeds to tell apart; with one, tables do not say so in every cell."""
+    return len(record.header.seeds) > 1
 
 
 def interval_text(interval: Interval) -> str:
@@ -229,7 +257,28 @@ def placeless(text: str) -> str:
 
 
 def _of_rows(outcome: SequenceOutcome, cells: Callable[[RowOutcome], Sequence[str]]) -> list[list[str]]:
-    return [[row.label, *cells(row)] for row in outcome.rows]
+    return [[row.marked, *cells(row)] for row in outcome.rows]
+
+
+def _difference_header(outcome: SequenceOutcome, title: str) -> list[str]:
+    of_classes = outcome.record.header.task == "classification"
+    return [
+        f"{title} of {metric_title(compared_metric(outcome.record.header))}",
+        *(["by seed"] if has_seeds(outcome.record) else []),
+        *(["bootstrap p", "p of errors"] if of_classes else ["p"]),
+    ]
+
+
+def _difference_cells(outcome: SequenceOutcome, difference: Difference | None) -> list[str]:
+    if difference is None:
+        return [NONE] * len(_difference_header(outcome, ""))
+    seeds = [seeds_text(difference.over_seeds, outcome, signed=True)] if has_seeds(outcome.record) else []
+    found = [interval_text(difference.interval), *seeds, p_text(difference, difference.p)]
+    if outcome.record.header.task == "segmentation":
+        return found
+    if difference.can_decide and difference.p is not None and not difference.keeps_level:
+        found[-1] += "?"
+    return [*found, p_text(difference, difference.p_errors)]
 
 
 def _worst(worst: WorstLoss | None, outcome: SequenceOutcome, *, stage: bool) -> str:
@@ -247,6 +296,12 @@ def _seeds(row: RowOutcome) -> str:
 
 def _with_deviation(value: float | None, deviation: float | None) -> str:
     return number(value) if deviation is None else f"{number(value)} [{number(deviation)}]"
+
+
+def _chosen(choice: Choice) -> str:
+    if choice.unfinished:
+        return f"nothing yet: {choice.unfinished} trials are not finished"
+    return "none could be scored" if choice.chosen is None else settings_text(choice.chosen)
 
 
 def _searched(candidates: Sequence[Candidate]) -> str:

@@ -10,7 +10,7 @@ from rich.text import Text
 
 from perdure.benchmark.outcomes import SequenceOutcome, outcomes
 from perdure.benchmark.record import Record
-from perdure.benchmark.tables import IN_SHORT, NONE, placeless
+from perdure.benchmark.tables import IN_SHORT, NONE, has_seeds, placeless, sign_sentences
 from perdure.evaluation.intervals import short
 from perdure.evidence.text import measure_symbol, metric_title, number
 
@@ -37,9 +37,10 @@ def rich_tables(record: Record) -> list[RenderableType]:
 def _table(outcome: SequenceOutcome) -> Table:
     header = outcome.record.header
     title = f"{outcome.name}: {' → '.join(outcome.domains)} ({metric_title(header.metric)}, {header.split} split)"
-    several = " Below each mean the smallest and the largest seed." if len(header.seeds) > 1 else " One seed."
+    several = "Below each mean the smallest and the largest seed." if has_seeds(outcome.record) else "One seed."
     table = Table(title=Text(title), title_justify="left", caption_justify="left", box=SIMPLE_HEAD)
-    table.caption = f"Worst loss: of the earlier domain that lost most by the end.{several}"
+    said = ["Worst loss: of the earlier domain that lost most by the end.", several, *sign_sentences(header.rows)]
+    table.caption = Text(" ".join(said))
     table.add_column("row")
     first, *others = [measure_symbol(definition, header.metric) for definition in IN_SHORT]
     for name in (first, "worst loss", *others):
@@ -51,7 +52,7 @@ def _table(outcome: SequenceOutcome) -> Table:
         if worst is not None and len(outcome.domains) > 2:
             loss = Text.assemble(loss, "\n", (worst.domain, "dim"))
         table.add_row(
-            Text(_name(row.label, len(row.matrices), len(header.seeds))),
+            Text(_name(row.marked, len(row.matrices), len(header.seeds))),
             _spread(measures[0]),
             loss,
             *map(_spread, measures[1:]),

@@ -5,13 +5,14 @@ from __future__ import annotations
 import shlex
 import sys
 import time
+from collections.abc import Collection
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from perdure.cli import options
-from perdure.cli.console import SOME_FAILED, Bar, note, progress_bar, show
+from perdure.cli.console import SOME_FAILED, Bar, counting, note, progress_bar, show
 from perdure.cli.requests import check_device
 from perdure.errors import ConfigurationError
 
@@ -29,7 +30,7 @@ def benchmark(
         Path | None, typer.Option("--weights", help="File of pretrained weights; default: what the file says.")
     ] = None,
     seed: Annotated[
-        list[int] | None, typer.Option("--seed", help="Instead of the seeds of the file. Repeat for several.")
+        list[int] | None, typer.Option("--seed", help="These seeds of the file alone. Repeat for several.")
     ] = None,
     only: Annotated[
         list[str] | None, typer.Option("--only", help="These rows alone, by label. Repeat for several.")
@@ -57,7 +58,8 @@ def benchmark(
     Example: perdure benchmark benchmarks/configs/retina_cameras.toml --data retina_vessels --out runs/retina
     """
     check_device(device)
-    plan = _plan(file, data, weights, seed, only, trust, cache, device)
+    plan = _plan(file, data, weights, trust, cache, device)
+    _check_wanted(plan, only or (), seed or ())
     if dry_run:
         _show_dry_run(plan, out, workers, as_json)
         return
@@ -65,7 +67,16 @@ def benchmark(
     from perdure.benchmark.terminal import rich_tables
 
     with progress_bar() as bar:
-        outcome = run_benchmark(plan, out, _engine(plan, engine, workers, address), command=_command(), told=_told(bar))
+        outcome = run_benchmark(
+            plan,
+            out,
+            _engine(plan, engine, workers, address),
+            only=only or (),
+            seeds=seed or (),
+            command=_command(),
+            told=_told(bar),
+            preparing=counting(bar, "preparing images"),
+        )
     for cell, why in outcome.failures.items():
         note(f"{cell.name}: failed: {why}")
     header = outcome.record.header
@@ -82,8 +93,6 @@ def _plan(
     file: Path,
     data: Path | None,
     weights: Path | None,
-    seeds: list[int] | None,
-    only: list[str] | None,
     trust: list[str] | None,
     cache: Path | None,
     device: Literal["cpu", "cuda"],
@@ -92,16 +101,6 @@ def _plan(
     from perdure.benchmark.plan import Plan
 
     config = read_config(file)
-    labels = [entry.name for entry in config.methods]
-    if unknown := [label for label in only or () if label not in labels]:
-        raise ConfigurationError(f"--only {unknown[0]}: no row of {file}; its rows are {', '.join(labels)}.")
-    changes: dict[str, object] = {}
-    if seeds and min(seeds) < 0:
-        raise ConfigurationError(f"--seed {min(seeds)}: must be at least 0.")
-    if seeds:
-        changes["seeds"] = tuple(dict.fromkeys(seeds))
-    if only:
-        changes["methods"] = tuple(entry for entry in config.methods if entry.name in only)
     if weights is None and config.network.weights is not None:
         weights = file.parent / config.network.weights
     if weights is not None and not weights.is_file():
@@ -109,7 +108,7 @@ def _plan(
             f"--weights {weights}: there is no such file; name a local file of pretrained weights."
         )
     return Plan(
-        config=config.model_copy(update=changes),
+        config=config,
         file=file.absolute(),
         data=(data or file.parent / config.data.folder).absolute(),
         weights=None if weights is None else weights.absolute(),
@@ -117,6 +116,15 @@ def _plan(
         trusted=tuple(trust or ()),
         device=device,
     )
+
+
+def _check_wanted(plan: Plan, only: Collection[str], seeds: Collection[int]) -> None:
+    labels = [entry.name for entry in plan.config.methods]
+    if unknown := [label for label in only if label not in labels]:
+        raise ConfigurationError(f"--only {unknown[0]}: no row of {plan.file}; its rows are {', '.join(labels)}.")
+    if others := [seed for seed in seeds if seed not in plan.config.seeds]:
+        own = ", ".join(map(str, plan.config.seeds))
+        raise ConfigurationError(f"--seed {others[0]}: no seed of {plan.file}; its seeds are {own}.")
 
 
 def _command() -> str:
