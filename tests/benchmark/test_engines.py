@@ -86,6 +86,7 @@ def test_processes_take_turns_at_the_cards(work: ModuleType, tmp_path: Path, mon
 
 def test_no_job_is_no_work(work: ModuleType) -> None:
     assert list(Local(2).run(work.fails, [])) == []
+    assert list(Dask("tcp://127.0.0.1:9").run(work.fails, [])) == []
 
 
 def test_as_many_run_at_once_as_memory_allows() -> None:

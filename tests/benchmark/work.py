@@ -32,13 +32,11 @@ def dies_beside_another(folder: str, name: str) -> None:
     """The job `doomed` dies as soon as `long` is under way, which goes on for a while."""
     place = Path(folder)
     if name == "doomed":
-        while not (place / "long.tries").exists():
-            time.sleep(0.01)
+        _until_there(place / "long.tries")
         dies(folder, name)
     tries = place / f"{name}.tries"
     tries.write_text(str(int(tries.read_text()) + 1 if tries.exists() else 1))
-    while not (place / "over").exists():
-        time.sleep(0.01)
+    _until_there(place / "over")
 
 
 def dies_afterwards(folder: str, name: str) -> None:
@@ -55,5 +53,12 @@ def waits(folder: str, name: str) -> None:
     """The job `long` goes on until someone says that it is over; every begin leaves a letter."""
     with (Path(folder) / name).open("a") as file:
         file.write("x")
-    while name == "long" and not (Path(folder) / "over").exists():
+    if name == "long":
+        _until_there(Path(folder) / "over")
+
+
+def _until_there(path: Path) -> None:
+    end = time.monotonic() + 60
+    while not path.exists():
+        assert time.monotonic() < end, f"{path} is not made"
         time.sleep(0.01)

@@ -303,7 +303,8 @@ def test_results_below_the_input_folder_are_not_predicted_in_turn(tmp_path: Path
 def test_the_record_says_which_release_made_the_results(tmp_path: Path, pictures: Release) -> None:
     synthetic.save_image(tmp_path / "a.png", np.zeros((40, 48, 3), np.uint8))
     predict_files(pictures, tmp_path / "a.png", tmp_path / "out")
-    assert json.loads((tmp_path / "out" / RECORD).read_text()) == {"release": pictures.id, "name": "base"}
+    written = json.loads((tmp_path / "out" / RECORD).read_text())
+    assert written == {"release": pictures.id, "name": "base", "domain": None}
 
 
 @pytest.fixture

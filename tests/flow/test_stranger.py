@@ -48,7 +48,7 @@ def test_adopt_update_evaluate_and_predict(theirs: Path, command: Command) -> No
     ended = command.succeeds(*ADOPT, *TRUST, "--size", 14, "--mean", 0.5, "--std", 0.25, "--out", "base")
     assert "made adopted" in " ".join(ended.out.split())
     update = ("update", "--release", "base", "--data", "data", "--domain", "b", "--epochs", 2, *TRUST)
-    ended = command.succeeds(*update, "--batch-norm", "original", "--out", "b")
+    ended = command.succeeds(*update, "--method", "mas-lr", "--batch-norm", "original", "--out", "b")
     assert "note: The network has no batch norm" in ended.err
     assert "note:" not in command.succeeds(*update, "--method", "finetune", "--out", "c").err
     both = ("--release", "base", "--release", "b", "--data", "data", *TRUST)

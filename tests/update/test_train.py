@@ -83,7 +83,7 @@ def test_the_lineage_grows_by_each_update(base: Release, recipe: Recipe, tmp_pat
     third = update(second, THIRD, method=finetune(), recipe=recipe, out=tmp_path / "third")
     assert [(a.id, a.name, a.domain, a.method) for a in third.lineage] == [
         (base.id, base.name, "site-a", "trained"),
-        (second.id, "second", "site-b", "mas-lr"),
+        (second.id, "second", "site-b", "dsbn"),
     ]
     assert [seen.domain for seen in third.identity.domains] == ["site-a", "site-b", "site-c"]
     assert [seen.counts for seen in third.identity.domains] == [d.counts for d in (FIRST, SECOND, THIRD)]
@@ -227,7 +227,7 @@ def test_a_domain_that_was_learnt_already_is_refused(base: Release, tmp_path: Pa
 def test_old_data_go_with_cumulative_methods_only(base: Release, tmp_path: Path) -> None:
     together = Together(FIRST, SECOND)
     refused(MethodError, "'joint' needs the data of earlier domains", base, SECOND, tmp_path, method=joint())
-    refused(MethodError, "'mas-lr' does not use the data of", base, SECOND, tmp_path, joint_with=together)
+    refused(MethodError, "'dsbn' does not use the data of", base, SECOND, tmp_path, joint_with=together)
 
 
 def test_old_data_without_the_new_ones_are_refused(base: Release, tmp_path: Path) -> None:

@@ -109,6 +109,8 @@ class Dask:
     address: str
 
     def run(self, work: Callable[..., None], jobs: Sequence[Job]) -> Iterator[tuple[Job, str | None]]:  # noqa: D102
+        if not jobs:
+            return
         try:
             from distributed import Client, as_completed
         except ModuleNotFoundError as error:

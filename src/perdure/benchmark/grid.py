@@ -77,14 +77,7 @@ def run_benchmark(
         done += len(domain.rows)
     out = out.absolute()
     out.mkdir(parents=True, exist_ok=True)
-    labels = set(only) or {entry.name for entry in plan.config.methods}
-    bases = {entry.base for entry in plan.config.methods if entry.name in labels}
-
-    def is_wanted(cell: Cell) -> bool:
-        row = cell.base in bases if cell.kind == "base" else cell.label in labels
-        return row and (not seeds or cell.seed in seeds)
-
-    run = _Run(plan, out, engine, is_wanted, told)
+    run = _Run(plan, out, engine, wanted(plan, only, seeds), told)
     run.phase(plan.bases())
     run.phase(plan.trials())
     choices = selected(plan, out, out / SELECTION)
@@ -94,6 +87,24 @@ def run_benchmark(
     record = gathered(plan, out, choices.choices, run.failures, command)
     record.write(out / RECORDS)
     return Outcome(record, run.failures)
+
+
+def wanted(plan: Plan, only: Collection[str], seeds: Collection[int]) -> Callable[[Cell], bool]:
+    """Whether a cell is one of those that are asked for, or a base release that one of them starts from.
+
+    Args:
+        plan: whose cells.
+        only: these rows, by label; all if empty.
+        seeds: these seeds; all if empty.
+    """
+    labels = set(only) or {entry.name for entry in plan.config.methods}
+    bases = {entry.base for entry in plan.config.methods if entry.name in labels}
+
+    def is_wanted(cell: Cell) -> bool:
+        row = cell.base in bases if cell.kind == "base" else cell.label in labels
+        return row and (not seeds or cell.seed in seeds)
+
+    return is_wanted
 
 
 def _counted(preparing: Callable[[int, int], None], before: int, total: int, done: int, _: int) -> None:

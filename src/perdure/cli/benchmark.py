@@ -61,7 +61,7 @@ def benchmark(
     plan = _plan(file, data, weights, trust, cache, device)
     _check_wanted(plan, only or (), seed or ())
     if dry_run:
-        _show_dry_run(plan, out, workers, as_json)
+        _show_dry_run(plan, out, workers, only or (), seed or (), as_json)
         return
     from perdure.benchmark.grid import RECORDS, run_benchmark
     from perdure.benchmark.terminal import rich_tables
@@ -138,7 +138,7 @@ def _engine(plan: Plan, engine: Literal["local", "dask"], workers: int | None, a
     if engine == "local":
         if address is not None:
             raise ConfigurationError(f"--address {address}: only with --engine dask.")
-        return Local(workers or local_workers(plan.config.memory))
+        return Local(workers or local_workers(plan.config.memory, plan.device), plan.device)
     if address is None:
         raise ConfigurationError("--engine dask: name the scheduler with --address, for example tcp://10.0.0.5:8786.")
     if workers is not None:
@@ -158,19 +158,22 @@ def _told(bar: Bar) -> Told:
     return tell
 
 
-def _show_dry_run(plan: Plan, out: Path, workers: int | None, as_json: bool) -> None:
+def _show_dry_run(
+    plan: Plan, out: Path, workers: int | None, only: Collection[str], seeds: Collection[int], as_json: bool
+) -> None:
     from rich.table import Table
 
     from perdure.benchmark.cell import record_of
     from perdure.benchmark.engines import local_workers
     from perdure.benchmark.estimate import estimated_seconds, every_cell, seconds_a_sample
-    from perdure.benchmark.grid import SELECTION
+    from perdure.benchmark.grid import SELECTION, wanted
     from perdure.benchmark.selection import chosen_before
 
     plan.check()
-    cells = every_cell(plan, chosen_before(out / SELECTION))
+    is_wanted = wanted(plan, only, seeds)
+    cells = [cell for cell in every_cell(plan, chosen_before(out / SELECTION)) if is_wanted(cell)]
     a_sample = {base: seconds_a_sample(plan, base) for base in {cell.base for cell in cells}}
-    at_once = workers or local_workers(plan.config.memory)
+    at_once = workers or local_workers(plan.config.memory, plan.device)
     done = {cell for cell in cells if record_of(plan, cell, out.absolute()) is not None}
     left = estimated_seconds(plan, [cell for cell in cells if cell not in done], a_sample, at_once)
     table = Table("cell", "sequence", "row", "searched", "seed", "state", "about", title=plan.config.title or None)

@@ -13,6 +13,7 @@ from perdure.models import batch_norms
 def default_method(model: nn.Module) -> Method:
     """`dsbn`, which takes nothing from earlier domains; `mas-lr` for a network without batch norm.
 
-    It is what did best on validation cases of real sequences, see docs/decisions/0020-the-default-of-an-update.md.
+    The first was chosen on validation cases of real sequences, see docs/decisions/0020-the-default-of-an-update.md; the
+    second was not compared with others on such networks.
     """
     return dsbn() if batch_norms(model) else mas_lr()

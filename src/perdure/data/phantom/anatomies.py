@@ -50,7 +50,7 @@ STRUCTURES: Mapping[str, tuple[int, ...]] = MappingProxyType(
 )
 """FreeSurfer's structures and numbers, as SynthSeg's label maps have them: 31, or 17 with the sides merged."""
 
-FIRST: Mapping[Split, int] = MappingProxyType({"train": 6, "val": 2})
+FIRST: Mapping[Split, int] = MappingProxyType({"train": 5, "val": 1})
 """Subjects of the first scanner, apart from the test subjects."""
 FOLLOWING: Mapping[Split, int] = MappingProxyType({"train": 1, "val": 1})
 """Subjects of each later scanner: one scan to learn from, as in Özgün et al. 2020."""
