@@ -12,6 +12,7 @@ import typer
 
 from command import Command
 from perdure.cli.app import COMMANDS, app
+from perdure.cli.requests import recipe_settings
 from perdure.errors import ConfigurationError
 
 EXAMPLES: dict[str, Any] = {"int": 7, "float": 0.5, "bool": True, "str": "word", "Path": Path("some/path")}
@@ -144,3 +145,7 @@ def test_a_file_that_cannot_be_read_is_named(
     ended = command("update", "--config", file)
     assert ended.code == 2
     assert f"error: {file}: {message}" in ended.err
+
+
+def test_patience_can_be_taken_away_from_a_preset_that_has_it() -> None:
+    assert recipe_settings(patience=0, epochs=3) == {"patience": None, "epochs": 3}

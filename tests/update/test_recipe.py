@@ -87,7 +87,7 @@ def test_a_run_of_one_epoch_has_the_rate_it_was_given() -> None:
         {"batch_size": 0},
         {"decay": 0},
         {"milestones": (4, 8)},
-        {"patience": 0},
+        {"patience": -1},
         {"clip_norm": 0},
         {"importance_samples": 0},
         {"seed": 2**32},
@@ -114,3 +114,7 @@ def test_the_optimizer_has_the_numbers_and_what_trains(name: str, kind: type) ->
     assert group.get("momentum", 0.7) == 0.7
     assert [id(p) for p in group["params"]] == [id(model.weight)]
     assert not optimizer.state
+
+
+def test_no_patience_is_said_as_0_where_there_is_no_word_for_none() -> None:
+    assert Recipe(patience=0) == Recipe(patience=None)

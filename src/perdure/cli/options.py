@@ -220,7 +220,7 @@ Patience: TypeAlias = Annotated[
     int | None,
     typer.Option(
         "--patience",
-        help="Stop after so many epochs without a lower validation loss.",
+        help="Stop after so many epochs without a lower validation loss; 0 trains to the end.",
         rich_help_panel=_TRAINING,
     ),
 ]

@@ -70,11 +70,11 @@ def recipe_settings(**settings: Any) -> dict[str, Any]:
 
     given = {key: value for key, value in settings.items() if value is not None}
     try:
-        Recipe.model_validate(given)
+        recipe = Recipe.model_validate(given)
     except ValidationError as error:
         problems = [f"--{str(e['loc'][0]).replace('_', '-')}: {e['msg']}, got {e['input']}." for e in error.errors()]
         raise ConfigurationError("\n".join(problems)) from error
-    return given
+    return {key: getattr(recipe, key) for key in given}
 
 
 def splits_for(recipe: Recipe) -> tuple[Split, ...]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Annotated, Literal, TypeAlias
 
 import torch
-from pydantic import Field
+from pydantic import Field, field_validator
 from torch import nn, optim
 
 from perdure.types import Contract, Statistics, Value
@@ -29,7 +29,7 @@ class Recipe(Value):
         decay: the learning rate is multiplied by this at each of `milestones`.
         milestones: shares of `epochs`, in (0, 1).
         patience: training stops after so many epochs without a lower validation loss, and the best epoch is kept;
-            None trains to the end and keeps the last.
+            None, or 0, trains to the end and keeps the last.
         augmentation: whether training samples are augmented.
         clip_norm: largest norm of the gradient; None leaves it.
         importance_samples: importance is measured on at most so many training samples, drawn by `seed`; None takes all.
@@ -49,6 +49,12 @@ class Recipe(Value):
     clip_norm: float | None = Field(default=None, gt=0)
     importance_samples: int | None = Field(default=None, ge=1)
     seed: int = Field(default=0, ge=0, lt=2**32)
+
+    @field_validator("patience", mode="before")
+    @classmethod
+    def _none_for_0(cls, patience: object) -> object:
+        # a command line and TOML have no word for None
+        return None if patience == 0 and not isinstance(patience, bool) else patience
 
     def rate(self, epoch: int) -> float:
         """The learning rate of an epoch, counted from 0."""
