@@ -37,6 +37,7 @@ def test_what_a_file_leaves_out_has_its_default(tmp_path: Path) -> None:
         ('[[methods]]\nmethod = "mas"\nbase = "big"\n', "base big: there is none; allowed are plain"),
         ('[[methods]]\nmethod = "mas"\nsearch = { strength = [] }\n', "search.strength has no candidate"),
         ('[[methods]]\nmethod = "mas"\nretain = 1.5\n', "methods.1.retain: found 1.5"),
+        ("[data]\nstd = [0.0]\n", "data.std.0: found 0.0"),
         ('[selection]\nrule = "best"\n', "selection.rule: found 'best'"),
     ],
 )

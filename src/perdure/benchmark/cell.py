@@ -8,7 +8,6 @@ import time
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from functools import lru_cache
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal
 
@@ -21,7 +20,7 @@ from perdure.errors import DivergenceError
 from perdure.evaluation import Scores, mean_scores, union
 from perdure.release.folder import replace_file
 from perdure.types import Split, Value
-from perdure.update.provenance import LIBRARIES
+from perdure.update.provenance import versions
 
 RECORD, SCORES = "record.json", "scores.parquet"
 
@@ -154,8 +153,3 @@ def machine(device: str) -> str:
     if device == "cpu":
         return f"{cores}, one thread a cell"
     return f"{cores}, {torch.cuda.get_device_name()}"
-
-
-def versions() -> dict[str, str]:
-    """Of Python and the libraries that decide a result."""
-    return {"python": platform.python_version(), **{name: version(name) for name in LIBRARIES}}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import tomllib
 from pathlib import Path
-from typing import Any, Literal, TypeAlias, get_args
+from typing import Annotated, Any, Literal, TypeAlias, get_args
 
 from pydantic import Field, JsonValue, ValidationError, model_validator
 
@@ -46,7 +46,7 @@ class DataSection(Value):
     merge_sides: bool = False
     channels: int | None = Field(default=None, ge=1)
     mean: tuple[float, ...] | None = None
-    std: tuple[float, ...] | None = None
+    std: tuple[Annotated[float, Field(gt=0)], ...] | None = None
 
 
 class NetworkSection(Value):

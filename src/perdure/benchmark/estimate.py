@@ -12,7 +12,7 @@ from perdure.benchmark.config import Settings
 from perdure.benchmark.grid import cost
 from perdure.benchmark.plan import Cell, Plan
 from perdure.errors import NetworkError
-from perdure.models import build, load_weights, training_mode
+from perdure.models import load_weights, training_mode
 
 BATCH = 2
 """Samples in a step that is timed: batch norm needs two, and more would take longer to say the same."""
@@ -43,13 +43,7 @@ def seconds_a_sample(plan: Plan, base: str) -> float:
     """
     contract = plan.contract
     recipe = plan.config.train_recipe(base, contract, seed=0)
-    model = build(
-        plan.network(base),
-        channels=contract.channels,
-        classes=contract.classes,
-        spatial_dims=contract.spatial_dims,
-        trusted=plan.trusted,
-    ).to(plan.device)
+    model = plan.built(base).to(plan.device)
     if plan.weights is not None:
         load_weights(model, plan.weights, replace_head=True)
     batch = min(BATCH, recipe.batch_size)

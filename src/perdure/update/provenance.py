@@ -30,6 +30,11 @@ if TYPE_CHECKING:
 LIBRARIES = ("perdure", "torch", "numpy", "monai", "safetensors", "nibabel", "scipy")
 
 
+def versions() -> dict[str, str]:
+    """Of Python and the libraries that decide a result."""
+    return {"python": platform.python_version(), **{name: version(name) for name in LIBRARIES}}
+
+
 def digest_of(state: dict[str, Tensor]) -> str:
     """One SHA-256 over names and values of tensors."""
     digest = hashlib.sha256()
@@ -114,5 +119,5 @@ def identity_of(
         recipe=recipe.model_dump(mode="json"),
         measures=measures_of(memory),
         training=training,
-        versions={"python": platform.python_version(), **{name: version(name) for name in LIBRARIES}},
+        versions=versions(),
     )
