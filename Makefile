@@ -6,7 +6,7 @@ BIN := .venv/bin
 INSTALLED := .venv/installed
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint format mutants methods-table results clean
+.PHONY: help demo test lint format mutants methods-table results viewer clean
 
 help:
 	@echo "make demo    the main job on an embedded default; writes demo/"
@@ -16,6 +16,7 @@ help:
 	@echo "make mutants plants known faults and sees whether the tests catch each"
 	@echo "make methods-table DATA=FOLDER  one update by every method on real data; writes docs/methods/table.md"
 	@echo "make results  the pages of docs/results, from the records in benchmarks/records"
+	@echo "make viewer  fetches NiiVue, the viewer of volumes in reports, with npm"
 	@echo "make clean   removes .venv, demo/ and all caches"
 
 $(INSTALLED): pyproject.toml constraints.txt
@@ -51,6 +52,26 @@ methods-table: $(INSTALLED)
 
 results: $(INSTALLED)
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/results.py
+
+# NiiVue draws volumes in reports; it is not ours (BSD 2-Clause) and not in git. Its archive holds no licence file: the
+# text beside it is that of its repository at the same release.
+NIIVUE := 0.69.0
+NIIVUE_SHA256 := 6e9a6a471b428eb3b258a0086beca9187d95e43a781a39e8a519c6da246af485
+VIEWER := src/perdure/evidence/report/viewer
+
+viewer: $(VIEWER)/niivue.umd.js
+
+$(VIEWER)/niivue.umd.js: src/perdure/evidence/report/niivue-license.txt
+	@command -v npm > /dev/null || { echo "npm is missing; on Debian: apt-get install npm"; exit 1; }
+	@rm -rf $(VIEWER).unfinished && mkdir -p $(VIEWER).unfinished
+	npm pack --silent --pack-destination $(VIEWER).unfinished @niivue/niivue@$(NIIVUE) > /dev/null
+	cd $(VIEWER).unfinished && echo "$(NIIVUE_SHA256)  niivue-niivue-$(NIIVUE).tgz" | sha256sum --check --quiet
+	cd $(VIEWER).unfinished && tar -xzf niivue-niivue-$(NIIVUE).tgz package/dist/niivue.umd.js
+	@mkdir -p $(VIEWER)
+	@cp $< $(VIEWER)/LICENSE
+	@# last, so that the file is there only when all of it is
+	@mv $(VIEWER).unfinished/package/dist/niivue.umd.js $@ && touch $@
+	@rm -rf $(VIEWER).unfinished
 
 clean:
 	rm -rf .venv demo build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

@@ -9,8 +9,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from perdure.benchmark.page import index_entry, write_page
 from perdure.benchmark.record import Record
+from perdure.benchmark.rendering.page import index_entry, write_page
 
 ROOT = Path(__file__).resolve().parents[1]
 RECORDS, RESULTS = ROOT / "benchmarks" / "records", ROOT / "docs" / "results"

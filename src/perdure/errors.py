@@ -9,6 +9,7 @@
     ├── DivergenceError      training left the finite numbers, or exploded
     ├── UpdateError          a training run that cannot be started or continued
     ├── EvaluationError      scores that cannot be computed or compared
+    ├── LedgerError          a ledger that is not as it was written, or evidence that does not agree with it
     └── ConfigurationError   a command line or configuration file
 
 Every message says which file or argument, which field, what was found, what is allowed, and what to do.
@@ -89,6 +90,10 @@ class UpdateError(PerdureError):
 
 class EvaluationError(PerdureError):
     """Scores cannot be computed, read or compared."""
+
+
+class LedgerError(PerdureError):
+    """A ledger is not as it was written, or a release, plan, score file or verdict does not agree with it."""
 
 
 class ConfigurationError(PerdureError):

@@ -162,7 +162,7 @@ class Domain(Protocol):
 
     @property
     def hashes(self) -> Mapping[str, str]:
-        """SHA-256 of the image (and label) of each case that the train and val splits hold, by case id."""
+        """SHA-256 of the image and its truth, of each case that the train and val splits hold, by case id."""
         ...
 
     def batches(

@@ -164,6 +164,42 @@ def test_classes_are_compared_by_the_kappa_of_the_cases_of_all_seeds() -> None:
     assert change.differences[0].interval.estimate == pytest.approx(1 - pooled("mas", 0))
 
 
+def test_classes_are_compared_in_accuracy_and_auc_too_of_which_auc_has_seeds_alone() -> None:
+    truth = {domain: [0, 1] * 4 for domain in DOMAINS}
+    guesses = {"finetune": ([0, 1] * 3 + [1, 0], [0, 1] * 3 + [1, 1]), "mas": ([0, 1] * 4, [0, 1] * 3 + [0, 0])}
+    areas = {"finetune": (0.6, 0.7), "mas": (0.9, 0.8)}
+    parts = []
+    for label, of_seeds in guesses.items():
+        for seed, guess in enumerate(of_seeds):
+            part = classification_rows(label, seed, {(i, d): guess for i in (0, 1) for d in DOMAINS}, truth)
+            area = pl.when(pl.col("metric") == "auc").then(areas[label][seed]).otherwise(pl.col("value"))
+            parts.append(part.with_columns(area.alias("value")))
+    outcome = outcomes(record(ROWS, parts, {"forward": DOMAINS}, task="classification", subjects=4))[0]
+    comparison = compared(outcome, "mas", "finetune")
+    assert comparison is not None
+    accuracy, auc = comparison.differences[0].further
+    assert (accuracy.metric, auc.metric) == ("accuracy", "auc")
+    # seed 0: 8 - 6 of 8 cases, seed 1: 7 - 7 of 8
+    assert accuracy.interval is not None
+    assert accuracy.interval.estimate == pytest.approx(2 / 16)
+    assert accuracy.interval.n == 4
+    assert accuracy.over_seeds is not None
+    assert (accuracy.over_seeds.min, accuracy.over_seeds.max) == (0, pytest.approx(0.25))
+    assert auc.interval is None
+    assert auc.over_seeds is not None
+    assert (auc.over_seeds.min, auc.over_seeds.max) == (pytest.approx(0.1), pytest.approx(0.3))
+
+
+def test_rows_that_were_scored_on_other_cases_are_not_compared() -> None:
+    truth = {domain: [0, 1] * 4 for domain in DOMAINS}
+    other = {domain: [1, 0] * 4 for domain in DOMAINS}
+    guess = {(stage, domain): truth[domain] for stage in (0, 1) for domain in DOMAINS}
+    parts = [classification_rows("finetune", 0, guess, truth), classification_rows("mas", 0, guess, other)]
+    outcome = outcomes(record(ROWS, parts, {"forward": DOMAINS}, seeds=(0,), task="classification", subjects=4))[0]
+    with pytest.raises(EvaluationError, match="mas were scored on different cases of a"):
+        compared(outcome, "mas", "finetune")
+
+
 def test_classes_without_order_are_right_or_wrong() -> None:
     truth = {domain: [0, 1, 2, 0, 1, 2, 0, 1] for domain in DOMAINS}
     wrong_by_one, wrong_by_two = [1, 2, 1, 1, 2, 1, 1, 2], [2, 0, 0, 2, 0, 0, 2, 0]

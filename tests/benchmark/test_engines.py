@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 import torch
-from distributed import Client, LocalCluster
+from distributed import Client, LocalCluster, Worker
 
 from perdure.benchmark import engines
 from perdure.benchmark.engines import ATTEMPTS, Dask, Local, local_workers
@@ -134,6 +134,26 @@ def test_workers_of_several_threads_are_refused(work: ModuleType, tmp_path: Path
     with cluster(1, threads=2) as (made, _), pytest.raises(ConfigurationError, match="has 2.*--nthreads 1"):
         list(Dask(made.scheduler_address).run(work.leaves_a_file, [(str(tmp_path), "job")]))
     assert not list(tmp_path.iterdir())
+
+
+def test_a_worker_of_several_threads_that_joins_later_is_given_no_work(work: ModuleType, tmp_path: Path) -> None:
+    jobs = [(str(tmp_path), name) for name in ("short", "long", "other")]
+    with cluster(1) as (made, _):
+        run = Dask(made.scheduler_address).run(work.waits, jobs)
+        assert next(run) == (jobs[0], None)
+        until((tmp_path / "long").exists)
+
+        async def join() -> Worker:
+            return await Worker(made.scheduler_address, nthreads=2, dashboard_address="127.0.0.1:0")
+
+        late = made.sync(join)
+        try:
+            with pytest.raises(ConfigurationError, match="has 2.*--nthreads 1.*goes on"):
+                next(run)
+        finally:
+            (tmp_path / "over").touch()
+            made.sync(late.close)
+    assert not (tmp_path / "other").exists()
 
 
 def test_a_cluster_without_workers_is_said_so(work: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:

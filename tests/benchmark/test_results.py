@@ -9,8 +9,8 @@ from types import ModuleType
 import matplotlib as mpl
 import pytest
 
-from perdure.benchmark.page import index_entry, page
 from perdure.benchmark.record import Record
+from perdure.benchmark.rendering.page import index_entry, page
 from records import record, row, segmentation_rows
 
 ROOT = Path(__file__).resolve().parents[2]

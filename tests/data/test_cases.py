@@ -15,12 +15,13 @@ def sha256(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()
 
 
-def test_a_case_is_known_by_all_of_its_files(tmp_path: Path, cache: Cache) -> None:
+def test_a_case_is_known_by_all_of_its_files_and_its_class(tmp_path: Path, cache: Cache) -> None:
     paths = [tmp_path / name for name in ("image", "label", "mask")]
     for path in paths:
         path.write_text(path.name)
     digests = [sha256(path.read_bytes()) for path in paths]
-    assert CaseFiles(paths[0], grade=1).digest(cache) == digests[0]
+    assert CaseFiles(paths[0]).digest(cache) == digests[0]
+    assert CaseFiles(paths[0], grade=1).digest(cache) == sha256(f"{digests[0]} class 1".encode())
     assert CaseFiles(*paths[:2]).digest(cache) == sha256(f"{digests[0]} {digests[1]}".encode())
     assert CaseFiles(*paths).digest(cache) == sha256(" ".join(digests).encode())
 

@@ -177,3 +177,11 @@ def test_real_datasets_open_and_prepare(
         case = domain.case(next(iter(domain.rows)))
         assert np.isfinite(case.image).all()
         assert case.reference().max() > 0 or contract.task == "classification"
+
+
+def test_means_and_deviations_stand_in_the_contract(tmp_path: Path, cache: Cache) -> None:
+    dataset = Dataset.open(synthetic.write_classes(tmp_path / "c", cases=(2, 1, 1)))
+    intensity = dataset.default_contract(mean=[0.5], std=[0.25], cache=cache).intensity
+    assert (intensity.scaling, intensity.mean, intensity.std) == ("format", (0.5,), (0.25,))
+    with pytest.raises(ValueError, match=r"`std` must be above 0.*got \(0\.0,\)"):
+        dataset.default_contract(std=[0.0], cache=cache)

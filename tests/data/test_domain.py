@@ -43,6 +43,29 @@ def test_it_counts_subjects_cases_and_samples(domain: FolderDomain) -> None:
         assert domain.steps(split, 5) == len(drawn)
 
 
+def test_a_class_that_changes_in_the_manifest_changes_the_hash_of_its_case(tmp_path: Path) -> None:
+    """And nothing is prepared anew, because the image is the same."""
+    folder, cache = synthetic.write_classes(tmp_path / "c", cases=(2, 1, 1)), Cache(tmp_path / "cache")
+
+    def opened() -> FolderDomain:
+        dataset = Dataset.open(folder)
+        return dataset.domain("hospital-a", dataset.default_contract(cache=cache), cache=cache)
+
+    before = opened()
+    before.prepare()
+    entries = sorted((tmp_path / "cache" / "entries").iterdir())
+    _, second, _ = before.hashes
+    manifest = folder / "manifest.csv"
+    lines = manifest.read_text().splitlines()
+    (place,) = (number for number, line in enumerate(lines) if line.startswith(f"{second},"))
+    lines[place] = lines[place].replace(",1,abnormal", ",0,normal")
+    manifest.write_text("\n".join(lines) + "\n")
+    after = opened()
+    after.prepare()
+    assert [name for name in before.hashes if after.hashes[name] != before.hashes[name]] == [second]
+    assert sorted((tmp_path / "cache" / "entries").iterdir()) == entries
+
+
 def test_hashes_are_those_of_the_train_and_val_files(domain: FolderDomain, volumes: Dataset) -> None:
     expected = {}
     for row in volumes.cases:

@@ -10,7 +10,7 @@ import pytest
 from sklearn.metrics import cohen_kappa_score
 
 from perdure.errors import EvaluationError
-from perdure.evaluation import Interval, kappa_interval, linear_kappa
+from perdure.evaluation import Interval, accuracy_interval, kappa, kappa_interval, linear_kappa
 
 CLASSES = 4
 
@@ -124,11 +124,48 @@ def test_the_same_cases_again_change_nothing() -> None:
     assert pretended.high - pretended.low < 0.9 * (again.high - again.low)
 
 
-def test_drawing_in_pieces_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_drawing_in_pieces_and_drawing_anew_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     truth, before, after, subjects = graded(6)
     whole = kappa_interval(truth, before, after, subjects=subjects, classes=CLASSES, resamples=200)
     monkeypatch.setitem(kappa_interval.__globals__, "PIECE", 6 * 7)
+    monkeypatch.setitem(kappa_interval.__globals__, "_KEPT", 0)
     assert kappa_interval(truth, before, after, subjects=subjects, classes=CLASSES, resamples=200) == whole
+
+
+@pytest.mark.parametrize("n", [2, 7, 300])
+def test_equals_sums_of_the_tables_of_drawn_subjects(n: int) -> None:
+    """Subjects with the same table are drawn as one; 300 need more than a byte."""
+    truth, before, after, subjects = graded(n, cases=1)
+    found = kappa_interval(truth, before, after, subjects=subjects, classes=CLASSES, resamples=50, seed=3)
+    accuracy = accuracy_interval(truth, before, after, subjects=subjects, classes=CLASSES, resamples=50, seed=3)
+    # the order in which subjects are drawn: that of their tables
+    tables = np.stack([confusion_of(truth, guess, n) for guess in (before, after)], axis=1)
+    tables = tables[np.lexsort(tables.reshape(n, -1).T)]
+    draws = np.random.default_rng(3).multinomial(n, np.full(n, 1 / n), size=50)
+    sums = np.array([sum(times * table for times, table in zip(draw, tables, strict=True)) for draw in draws])
+    kappas = kappa(sums)
+    changes = kappas[:, 1] - kappas[:, 0]
+    assert ends(found) == tuple(np.nanquantile(changes, [0.025, 0.975]))
+    shares = np.trace(sums, axis1=2, axis2=3) / n
+    assert ends(accuracy) == pytest.approx(np.quantile(shares[:, 1] - shares[:, 0], [0.025, 0.975]))
+
+
+def confusion_of(truth: np.ndarray, guess: np.ndarray, n: int) -> np.ndarray:
+    """Of each subject with one case, a table with one 1 `(subjects, classes, classes)`."""
+    tables = np.zeros((n, CLASSES, CLASSES), np.int64)
+    tables[np.arange(n), truth, guess] = 1
+    return tables
+
+
+def test_a_change_of_accuracy_counts_cases_and_draws_subjects() -> None:
+    """Subject a has one case, which is mended; b has three, of which one breaks: 3 of 4 right before, 3 of 4 after."""
+    truth = np.array([0, 1, 1, 1])
+    before, after = np.array([1, 1, 1, 1]), np.array([0, 0, 1, 1])
+    found = accuracy_interval(truth, before, after, subjects=["a", "b", "b", "b"], classes=2)
+    assert found.estimate == 0
+    # a twice: 1 - 0; b twice: 4 / 6 - 1
+    assert ends(found) == pytest.approx((-1 / 3, 1))
+    assert (found.n, found.kind, found.p) == (2, "percentile", 1)
 
 
 def test_weights_and_the_label_set_are_those_of_kappa() -> None:

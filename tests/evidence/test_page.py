@@ -10,7 +10,8 @@ import pytest
 
 from perdure.errors import EvaluationError
 from perdure.evaluation import TrainTestMatrix
-from perdure.evidence import MethodEvidence, Provenance, SliceEvidence, forgotten_sentences, write_page
+from perdure.evidence.page import MethodEvidence, Provenance, SliceEvidence, write_page
+from perdure.evidence.text import forgotten_sentences
 
 MakeMatrix = Callable[..., TrainTestMatrix]
 

@@ -7,8 +7,15 @@ import pytest
 from rich.console import Console, RenderableType
 
 from perdure.evaluation import TrainTestMatrix, summary
-from perdure.evidence import forgotten_sentences, matrix_table, measures_table, with_no_update
-from perdure.evidence.text import left_out, number, worst_in_words
+from perdure.evidence.text import (
+    forgotten_sentences,
+    left_out,
+    matrix_table,
+    measures_table,
+    number,
+    with_no_update,
+    worst_in_words,
+)
 
 MakeMatrix = Callable[..., TrainTestMatrix]
 

@@ -153,7 +153,15 @@ MADE: list[tuple[Callable[[], Method], dict[str, Any]]] = [
     (lambda: ewc_bn(trainable="batch-norm"), {"batch_norm": "original", "trainable": "batch-norm"}),
     (lambda: ewc_bn(recipe="authors"), {"importance": Fisher("dataset"), "batch_norm": "original"}),
     (bn_only, {"regularizer": Unrestrained(), "trainable": "batch-norm", "batch_norm": "target"}),
-    (dsbn, {"regularizer": Unrestrained(), "trainable": "batch-norm", "batch_norm": "per-domain", "rate": 16.0}),
+    (
+        dsbn,
+        {
+            "regularizer": Unrestrained(),
+            "trainable": "batch-norm",
+            "batch_norm": "per-domain",
+            "rate": (16.0, 4.0, 64.0, 256.0),
+        },
+    ),
     (si, {"regularizer": SurrogateLoss(0.1, "none")}),
     (lambda: lwf(2.0, 4.0), {"regularizer": Distillation(2.0, 4.0), "importance": None}),
 ]

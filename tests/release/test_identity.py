@@ -3,8 +3,9 @@ from __future__ import annotations
 import pytest
 from pydantic import ValidationError
 
-from perdure.release import Identity, Release
+from perdure.release import Identity, Release, Seen
 from perdure.release.release import with_id
+from perdure.types import Counts
 
 
 def test_it_survives_json_with_all_its_fields(release: Release) -> None:
@@ -42,3 +43,11 @@ def test_the_id_does_not_depend_on_the_order_of_settings(release: Release) -> No
 def test_it_cannot_be_changed(release: Release) -> None:
     with pytest.raises(ValidationError, match="frozen"):
         release.identity.created = "yesterday"
+
+
+def test_a_domain_without_intensities_is_written_as_before_they_were_kept() -> None:
+    counts = Counts(subjects={}, cases={}, samples={})
+    plain = Seen(domain="a", counts=counts, data="0" * 64)
+    assert "intensities" not in plain.model_dump(mode="json")
+    kept = plain.model_copy(update={"intensities": ((0.0, 0.5),)})
+    assert Seen.model_validate_json(kept.model_dump_json()) == kept

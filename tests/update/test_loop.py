@@ -131,11 +131,11 @@ def test_a_run_that_was_interrupted_ends_as_if_it_were_not(
 
 def test_an_update_that_was_interrupted_ends_as_if_it_were_not(tmp_path: Path, base: Release, recipe: Recipe) -> None:
     domain = TinyDomain("site-b", contrast=0.5)
-    whole = update(base, domain, recipe=recipe)
+    whole = update(base, domain, method=mas_lr(), recipe=recipe)
     for place in ((2, 2), (3, 1)):
         with pytest.raises(KeyboardInterrupt):
-            update(base, domain, recipe=recipe, out=tmp_path / "out", progress=Interrupted(*place))
-    again = update(base, domain, recipe=recipe, out=tmp_path / "out")
+            update(base, domain, method=mas_lr(), recipe=recipe, out=tmp_path / "out", progress=Interrupted(*place))
+    again = update(base, domain, method=mas_lr(), recipe=recipe, out=tmp_path / "out")
     assert state(again.model) == state(whole.model)
     assert facts(again) == facts(whole)
 

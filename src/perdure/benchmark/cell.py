@@ -17,7 +17,7 @@ from pydantic import Field
 from perdure.benchmark.plan import Cell, Plan, short_hash
 from perdure.benchmark.store import Kept, Store, slug
 from perdure.errors import DivergenceError
-from perdure.evaluation import Scores, mean_scores, union
+from perdure.evaluation import Scores, mean_scores
 from perdure.release.folder import replace_file
 from perdure.types import Split, Value
 from perdure.update.provenance import versions
@@ -116,12 +116,8 @@ def _done(store: Store, cell: Cell, folder: Path) -> dict[str, Any]:
     if cell.kind == "base":
         return {"releases": _named([store.base(cell)])}
     names = _domains(plan, cell)
-    domains = [plan.domains[name] for name in names]
-    kept = [store.base(plan.base_of(cell), plan.update(cell, names[1]).method.importance)]
-    for place, name in enumerate(names[1:], 1):
-        kept.append(store.updated(kept[-1], plan.update(cell, name), domains[:place]))
-    split = _split(plan, cell)
-    scores = union([store.scores(one, domain, split, cell.name) for one in kept for domain in domains])
+    kept = store.in_turn(cell, names)
+    scores = store.matrix_scores(kept, names, _split(plan, cell), cell.name)
     if cell.kind == "final":
         scores.write(folder / SCORES)
         return {"releases": _named(kept)}

@@ -7,15 +7,15 @@ from functools import cache
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import numpy as np
-import polars as pl
 
 from perdure.benchmark.outcomes import RowOutcome, SequenceOutcome, spread_of
-from perdure.benchmark.record import RecordHeader
+from perdure.benchmark.record import Classes, RecordHeader
 from perdure.errors import EvaluationError
 from perdure.evaluation import (
     Interval,
     PairedTest,
     Spread,
+    accuracy_interval,
     difference_over_subjects,
     grade_error_test,
     holm,
@@ -28,12 +28,27 @@ from perdure.evaluation.matrix import defined_mean
 from perdure.types import Value
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
+    from collections.abc import Sequence
 
 LEVEL = 0.05
 """What p is held against."""
 FEW = 20
 """With fewer subjects the bootstrap's p is too small; see `kappa_interval`."""
+
+
+class Further(Value):
+    """The same difference in a score besides the one that is tested.
+
+    Args:
+        metric: `accuracy` or `auc`.
+        interval: over subjects, of the cases of all seeds together; None for AUC, because a record keeps no
+            probabilities of single cases.
+        over_seeds: of each seed by itself; None where no seed has one.
+    """
+
+    metric: Literal["accuracy", "auc"]
+    interval: Interval | None
+    over_seeds: Spread | None
 
 
 class Difference(Value):
@@ -48,6 +63,7 @@ class Difference(Value):
         p: of the test for Dice, of the bootstrap for kappa; corrected for the number of domains (Holm).
         p_errors: of classes the p of `test`, corrected likewise; None for Dice.
         smallest_p: what the corrected p could be at least with so few subjects, if every domain showed its utmost.
+        further: of classes the same in accuracy and AUC.
     """
 
     domain: str
@@ -57,6 +73,7 @@ class Difference(Value):
     p: float | None
     p_errors: float | None
     smallest_p: float
+    further: tuple[Further, ...] = ()
 
     @property
     def can_decide(self) -> bool:
@@ -95,6 +112,7 @@ class _Found(NamedTuple):
     interval: Interval
     test: PairedTest
     by_seed: list[float]
+    further: tuple[Further, ...] = ()
 
 
 def compared_metric(header: RecordHeader) -> str:
@@ -158,6 +176,7 @@ def _compared(outcome: SequenceOutcome, before: _Side, after: _Side, reference: 
             p=kappas[domain] if of_cases else errors[domain],
             p_errors=errors[domain] if of_cases else None,
             smallest_p=least,
+            further=one.further,
         )
         for (domain, one), least in zip(found.items(), smallest, strict=True)
     )
@@ -193,41 +212,44 @@ def _of_subjects(outcome: SequenceOutcome, before: _Side, after: _Side, domain: 
 
 def _of_cases(outcome: SequenceOutcome, before: _Side, after: _Side, domain: str, seeds: tuple[int, ...]) -> _Found:
     header = outcome.record.header
-    found = [_cases(outcome, side, domain, seeds) for side in (before, after)]
-    if not found[0].drop("prediction").equals(found[1].drop("prediction")):
+    of_seeds = [[_classes(outcome, side, seed, domain) for seed in seeds] for side in (before, after)]
+    old, new = (_together(of_side) for of_side in of_seeds)
+    if any(not np.array_equal(old[place], new[place]) for place in range(3)):
         raise EvaluationError(
             f"{header.name}: {before.row.label} and {after.row.label} were scored on different cases of {domain}."
         )
-    truth, old, new = (
-        _classes(found[side], name) for side, name in ((0, "truth"), (0, "prediction"), (1, "prediction"))
-    )
-    subjects, classes = found[0]["subject"].to_list(), len(header.structures)
+    classes, predictions = len(header.structures), (old.prediction, new.prediction)
     weights: Literal["linear", "none"] = "linear" if header.ordinal else "none"
-    interval = kappa_interval(truth, old, new, subjects=subjects, classes=classes, weights=weights)
-    by_seed = []
-    for seed in seeds:
-        own = (found[0]["seed"] == seed).to_numpy()
-        counts = [confusion(truth[own], side[own], classes) for side in (old, new)]
-        by_seed.append(float(np.diff(kappa(np.stack(counts), weights)).item()))
+    subjects = old.subject.tolist()
+    interval = kappa_interval(old.truth, *predictions, subjects=subjects, classes=classes, weights=weights)
+    accuracies = accuracy_interval(old.truth, *predictions, subjects=subjects, classes=classes)
+    counts = [[confusion(one.truth, one.prediction, classes) for one in of_side] for of_side in of_seeds]
+    kappas = kappa(np.array(counts), weights)
+    by_seed = {
+        metric: [
+            outcome.record.score(outcome.name, after.row.label, seed, after.stage, domain, metric)
+            - outcome.record.score(outcome.name, before.row.label, seed, before.stage, domain, metric)
+            for seed in seeds
+        ]
+        for metric in ("accuracy", "auc")
+    }
+    further = (
+        Further(metric="accuracy", interval=accuracies, over_seeds=spread_of(by_seed["accuracy"])),
+        Further(metric="auc", interval=None, over_seeds=spread_of(by_seed["auc"])),
+    )
+    truth = old.truth
     if not header.ordinal:
         # without an order of classes one is right or wrong
-        truth, old, new = np.zeros_like(truth), (old != truth).astype(np.int64), (new != truth).astype(np.int64)
-    return _Found(interval, grade_error_test(truth, old, new, subjects, level=LEVEL), by_seed)
+        predictions = (predictions[0] != truth).astype(np.int64), (predictions[1] != truth).astype(np.int64)
+        truth = np.zeros_like(truth)
+    test = grade_error_test(truth, *predictions, subjects, level=LEVEL)
+    return _Found(interval, test, (kappas[1] - kappas[0]).tolist(), further)
 
 
-def _classes(cases: pl.DataFrame, column: str) -> NDArray[np.int64]:
-    return cases[column].cast(pl.Int64).to_numpy()
+def _classes(outcome: SequenceOutcome, side: _Side, seed: int, domain: str) -> Classes:
+    return outcome.record.classes(outcome.name, side.row.label, seed, side.stage, domain)
 
 
-def _cases(outcome: SequenceOutcome, side: _Side, domain: str, seeds: tuple[int, ...]) -> pl.DataFrame:
-    """Truth and prediction of every case, once a seed."""
-    wanted = (
-        (pl.col("sequence") == outcome.name)
-        & (pl.col("label") == side.row.label)
-        & (pl.col("stage") == side.stage)
-        & (pl.col("domain") == domain)
-        & pl.col("seed").is_in(seeds)
-        & pl.col("metric").is_in(["truth", "prediction"])
-    )
-    index = ["seed", "subject", "case"]
-    return outcome.record.table.filter(wanted).pivot("metric", index=index, values="value").sort(index)
+def _together(of_seeds: Sequence[Classes]) -> Classes:
+    """The cases of every seed, one after the other."""
+    return Classes(*(np.concatenate(column) for column in zip(*of_seeds, strict=True)))

@@ -5,22 +5,22 @@ from __future__ import annotations
 import platform
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 
-from perdure.benchmark.sequence import updated_in_turn
+from perdure.benchmark.config import PLAIN, Config, Entry, NetworkSection
+from perdure.benchmark.plan import Cell, Plan
+from perdure.benchmark.store import Store
 from perdure.data import Dataset
 from perdure.data.phantom import write_dataset
-from perdure.evaluation import Predictor, TrainTestMatrix, evaluate, train_test_matrix
+from perdure.evaluation import Predictor, TrainTestMatrix, train_test_matrix
 from perdure.evidence.page import MethodEvidence, Provenance, SliceEvidence, write_page
 from perdure.importance import MAS
 from perdure.methods import finetune, mas_lr
-from perdure.models import NetworkSpec
-from perdure.update import Recipe, train
+from perdure.update import Recipe
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -30,7 +30,9 @@ if TYPE_CHECKING:
     from perdure.update.loop import Progress
 
 SPACING = 2.5
-NETWORK = NetworkSpec(factory="quicknat", arguments={"filters": 8, "kernel_size": 3})
+SEQUENCE = "scanners"
+METHODS = (finetune(), mas_lr())
+NETWORK = NetworkSection(factory="quicknat", arguments={"filters": 8, "kernel_size": 3})
 # found on validation scans so that all of it ends in a few minutes on two cores
 BASE = Recipe(epochs=8, batch_size=5, clip_norm=1.0)
 LATER = Recipe(epochs=9, batch_size=5, learning_rate=0.025, clip_norm=1.0)
@@ -61,36 +63,39 @@ def run_demo(out: Path, *, seed: int = 0, progress: Progress) -> Story:
     folder = write_dataset(
         out / "data", spacing_mm=SPACING, seed=seed, progress=lambda d, t: progress("simulating scans", d, t, None)
     )
-    dataset = Dataset.open(folder)
-    cache = out / "cache"
-    contract = dataset.default_contract(dataset.domains[0], cache=cache)
-    domains = [dataset.domain(name, contract, cache=cache) for name in dataset.domains]
-    base_recipe, later_recipe = (recipe.model_copy(update={"seed": seed}) for recipe in (BASE, LATER))
-    name = f"base, {domains[0].name}"
-    base = train(
-        NETWORK,
-        domains[0],
-        recipe=base_recipe,
-        measures=(MAS(),),
-        out=out / "releases" / "base",
-        progress=lambda what, done, total, loss: progress(f"{name}: {what}", done, total, loss),
-    )
+    names = Dataset.open(folder).domains
+    plan = _plan(folder, out, names, seed)
+    store = Store(out, plan, progress)
+    # one for both, with the importance that mas-lr needs
+    base = store.base(plan.bases()[0], MAS())
     matrices, evidence = {}, []
-    for method in (finetune(), mas_lr()):
-        releases = updated_in_turn(base, domains, method, later_recipe, out / "releases", None, progress)
-        say = partial(_scoring, progress, method.name)
-        scores = evaluate(releases, domains, progress=say)
+    for method in METHODS:
+        cell = Cell(kind="final", sequence=SEQUENCE, base=PLAIN, seed=seed, label=method.name)
+        kept = store.in_turn(cell, names, base)
+        scores = store.matrix_scores(kept, names, "test", method.name)
         scores.write(out / f"scores-{method.name}.parquet")
         matrices[method.name] = train_test_matrix(scores, "dice")
+        releases, domains = [one.release for one in kept], [plan.domains[name] for name in names]
         slices = tuple(_slice(releases, domains, place) for place in range(len(domains)))
         evidence.append(MethodEvidence(method.name, matrices[method.name], _sentence(method.summary), slices))
     page = out / "index.html"
-    _write(page, evidence, [structure.name for structure in contract.structures], base, seed)
+    _write(page, evidence, [structure.name for structure in plan.contract.structures], base.release, seed)
     return Story(page, matrices)
 
 
-def _scoring(progress: Progress, method: str, done: int, total: int) -> None:
-    progress(f"{method}: scoring", done, total, None)
+def _plan(folder: Path, out: Path, domains: Sequence[str], seed: int) -> Plan:
+    """The story as a benchmark of two rows and one seed."""
+    base, later = (recipe.model_dump(mode="json", exclude={"seed"}) for recipe in (BASE, LATER))
+    config = Config(
+        name="demo",
+        seeds=(seed,),
+        sequences={SEQUENCE: tuple(domains)},
+        network=NETWORK,
+        train=base,
+        update=later,
+        methods=tuple(Entry(method=method.name) for method in METHODS),
+    )
+    return Plan(config, out / "demo.toml", folder, cache=out / "cache")
 
 
 def _sentence(summary: str) -> str:

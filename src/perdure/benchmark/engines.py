@@ -124,8 +124,11 @@ class Dask:
         with client:
             self._check_workers(client)
             # impure, because what a job makes are files
-            futures: dict[Any, Job] = {client.submit(work, *job, pure=False): job for job in jobs}
+            futures: dict[Any, Job] = {client.submit(_alone, work, *job, pure=False): job for job in jobs}
             for future in as_completed(futures):
+                # a worker that joined meanwhile; work is begun where nothing else runs, or not at all
+                if isinstance(found := future.exception(), _NotAloneError):
+                    raise self._refused(str(found))
                 reason = _reason_of(future)
                 # or it would be done anew when its worker is lost later
                 future.release()
@@ -141,11 +144,13 @@ class Dask:
             ) from error
         # torch's random numbers are the process's: two cells in one process would take each other's
         if wrong := {worker: threads for worker, threads in client.nthreads().items() if threads != 1}:
-            listed = ", ".join(f"{worker} has {threads}" for worker, threads in wrong.items())
-            raise ConfigurationError(
-                f"--address {self.address}: workers must have one thread each, or results change; {listed}. "
-                f"Start them with: dask worker {self.address} --nthreads 1."
-            )
+            raise self._refused(", ".join(f"{worker} has {threads}" for worker, threads in wrong.items()))
+
+    def _refused(self, listed: str) -> ConfigurationError:
+        return ConfigurationError(
+            f"--address {self.address}: workers must have one thread each, or results change; {listed}. Start them "
+            f"with: dask worker {self.address} --nthreads 1. What is finished is kept; the same command goes on."
+        )
 
 
 def local_workers(memory: float, device: str = "cpu") -> int:
@@ -197,6 +202,20 @@ def _begin(card: str | None) -> None:
         os._exit(1)
 
     threading.Thread(target=watch, daemon=True).start()
+
+
+class _NotAloneError(Exception):
+    """Says which worker has several threads."""
+
+
+def _alone(work: Callable[..., None], *job: str) -> None:
+    """Does a job in a worker of one thread, and begins none in another."""
+    from distributed import get_worker
+
+    worker = get_worker()
+    if worker.state.nthreads != 1:
+        raise _NotAloneError(f"{worker.address} has {worker.state.nthreads}")
+    work(*job)
 
 
 def _reason_of(future: Any) -> str | None:

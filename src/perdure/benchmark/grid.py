@@ -17,6 +17,7 @@ from perdure.benchmark.engines import Engine
 from perdure.benchmark.plan import Cell, Kind, Plan, first_candidate
 from perdure.benchmark.record import Finished, Record, RecordHeader, Row, rows_of, together
 from perdure.benchmark.selection import Choice, selected
+from perdure.benchmark.soundness import check_plan
 from perdure.benchmark.store import Store
 from perdure.evaluation import Scores
 from perdure.release.folder import replace_file
@@ -69,7 +70,7 @@ def run_benchmark(
         ConfigurationError: if a method, setting or domain cannot be.
         DataError: if the data are not sound.
     """
-    plan.check()
+    check_plan(plan)
     total = sum(len(domain.rows) for domain in plan.domains.values())
     done = 0
     for domain in plan.domains.values():
@@ -165,7 +166,8 @@ def cost(plan: Plan, cell: Cell) -> float:
         change = plan.update(cell, name)
         seen = domains[: place + 1] if change.method.data == "cumulative" else (name,)
         samples = sum(plan.domains[one].counts.samples["train"] for one in seen)
-        total += samples * (0 if change.method.data == "none" else change.recipe.epochs)
+        runs = len(change.method.rate) if isinstance(change.method.rate, tuple) else change.method.data != "none"
+        total += samples * runs * change.recipe.epochs
     # measuring importance and scoring cost something even where nothing is trained
     return total + sum(plan.domains[name].counts.samples["train"] for name in domains)
 

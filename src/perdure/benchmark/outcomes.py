@@ -161,7 +161,12 @@ def is_told_the_domain(row: Row) -> bool:
 
 def marked(row: Row) -> str:
     """The label of a row with the signs of what other rows do not have."""
-    return row.label + TOLD * is_told_the_domain(row) + OLD_DATA * needs_old_data(row)
+    return row.label + signs(row)
+
+
+def signs(row: Row) -> str:
+    """The signs of what other rows do not have; empty for most."""
+    return TOLD * is_told_the_domain(row) + OLD_DATA * needs_old_data(row)
 
 
 def ordered(rows: Sequence[Row]) -> tuple[Row, ...]:

@@ -16,13 +16,13 @@ from torch import nn
 
 from perdure.benchmark.config import Config, Entry, Settings, method_for
 from perdure.data import Dataset, FolderDomain
-from perdure.errors import ConfigurationError, PerdureError, Problem
+from perdure.errors import ConfigurationError, Problem
 from perdure.importance import Importance
 from perdure.methods import Method
-from perdure.models import NetworkSpec, build, has_dropout
+from perdure.models import NetworkSpec, build
 from perdure.release.folder import sha256
 from perdure.types import SPLITS, Contract, Split, Value
-from perdure.update import Recipe, check_old_data
+from perdure.update import Recipe
 from perdure.update.provenance import digest_of_hashes
 
 Kind: TypeAlias = Literal["base", "trial", "final"]
@@ -140,7 +140,7 @@ class Plan:
         """The input contract of all releases: that of the first domain of the first sequence."""
         section = self.config.data
         first = next(iter(self.config.sequences.values()))[0]
-        contract = Dataset.open(self.data).default_contract(
+        return Dataset.open(self.data).default_contract(
             first,
             size=section.size,
             spacing=None if section.spacing is None else (section.spacing,) * 3,
@@ -148,11 +148,11 @@ class Plan:
             spatial_dims=section.dims,
             merge_sides=section.merge_sides,
             channels=section.channels,
+            mean=section.mean,
+            std=section.std,
             required=("train",),
             cache=self.cache,
         )
-        intensity = contract.intensity.model_copy(update={"mean": section.mean, "std": section.std})
-        return contract.model_copy(update={"intensity": intensity})
 
     @cached_property
     def domains(self) -> dict[str, FolderDomain]:
@@ -191,7 +191,7 @@ class Plan:
         return {
             (name, split): short_hash(
                 [
-                    [case, row.subject, domain.files[case].grade, domain.files[case].digest(domain.cache)]
+                    [case, row.subject, domain.files[case].digest(domain.cache)]
                     for case, row in domain.rows.items()
                     if row.split == split
                 ]
@@ -284,48 +284,6 @@ class Plan:
             if (settings := chosen.get((name, entry.name), first_candidate(entry))) is not None
             for seed in self.config.seeds
         ]
-
-    def check(self) -> None:
-        """Whether every method, recipe and domain can be made, before anything runs.
-
-        Raises:
-            ConfigurationError: with all that is wrong in the file.
-            DataError: with all that is wrong in the data.
-        """
-        problems: list[Problem] = []
-        _ = self.domains
-        for place, entry in enumerate(self.config.methods):
-            for settings in candidates(entry):
-                field = f"methods.{place} ({entry.name})"
-                problems += [
-                    Problem(str(self.file), field, str(settings or dict(entry.set)), why)
-                    for why in self._wrong(entry, settings)
-                ]
-        possible = ("dice",) if self.contract.task == "segmentation" else ("kappa", "accuracy", "auc")
-        if self.metric not in possible:
-            allowed = f"a {self.contract.task} has {', '.join(possible)}"
-            problems.append(Problem(str(self.file), "selection.metric", self.metric, allowed))
-        for base in {entry.base for entry in self.config.methods}:
-            try:
-                self.config.train_recipe(base, self.contract, 0)
-            except PerdureError as error:
-                problems.append(Problem(str(self.file), f"train of base {base}", "settings", str(error)))
-        if problems:
-            raise ConfigurationError("\n".join(map(str, problems)))
-
-    def _wrong(self, entry: Entry, settings: Settings) -> Iterator[str]:
-        """What of a row could only fail once the grid runs."""
-        cell = Cell(kind="trial", sequence="", base=entry.base, seed=0, label=entry.name, settings=settings)
-        try:
-            change = self.update(cell, "")
-            check_old_data(change.method, change.method.data in ("cumulative", "replay"), entry.allow_patient_data)
-        except PerdureError as error:
-            yield str(error)
-            return
-        if change.retain is not None and not 0 <= change.retain <= 1:
-            yield f"retain must be in [0, 1]; got {change.retain}"
-        if change.method.needs_dropout and not has_dropout(self.built(entry.base)):
-            yield f"the method needs dropout, and the network of base {entry.base!r} has none; name a base with it"
 
     def built(self, base: str) -> nn.Module:
         """The network of a base release, untrained."""

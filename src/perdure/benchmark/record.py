@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import io
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
+import numpy as np
 import polars as pl
 from pydantic import AwareDatetime, Field, JsonValue, ValidationError
 
@@ -18,10 +21,22 @@ from perdure.evaluation import SCHEMA, Header, ScoredRelease, Scores
 from perdure.release.folder import replace_file
 from perdure.types import Split, Task, Value
 
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
 KEYS: dict[str, type[pl.DataType]] = {"sequence": pl.String, "label": pl.String, "seed": pl.Int64, "stage": pl.Int64}
 """The columns that say which release a score is of; `stage` 0 is the base."""
 COLUMNS = {**KEYS, **{name: kind for name, kind in SCHEMA.items() if name != "release"}}
 _META = "perdure.benchmark"
+
+
+class Classes(NamedTuple):
+    """Truth and prediction of every case `(cases,)`, as class indices, and whose case each is."""
+
+    subject: NDArray[Any]
+    case: NDArray[Any]
+    truth: NDArray[np.int64]
+    prediction: NDArray[np.int64]
 
 
 class Row(Value):
@@ -172,9 +187,8 @@ class Record:
     def scores(self, sequence: str, label: str, seed: int) -> Scores | None:
         """The scores of one final cell, its releases called after their stages; None if it has none."""
         header = self.header
-        wanted = (pl.col("sequence") == sequence) & (pl.col("label") == label) & (pl.col("seed") == seed)
-        rows = self.table.filter(wanted)
-        if rows.is_empty():
+        rows = self._by_cell.get((sequence, label, seed))
+        if rows is None:
             return None
         domains = header.sequences[sequence]
         releases = tuple(
@@ -192,6 +206,41 @@ class Record:
         )
         table = rows.with_columns(pl.col("stage").cast(pl.String).alias("release")).select(*SCHEMA)
         return Scores(about, table, f"{header.name}: {sequence}, {label}, seed {seed}")
+
+    def classes(self, sequence: str, label: str, seed: int, stage: int, domain: str) -> Classes:
+        """Of a classification, truth and prediction of each case of one domain, in the order of subjects and cases.
+
+        Args:
+            sequence: which sequence.
+            label: which row.
+            seed: which seed.
+            stage: 0 is the base.
+            domain: whose cases.
+        """
+        return self._classes[sequence, label, seed, stage, domain]
+
+    def score(self, sequence: str, label: str, seed: int, stage: int, domain: str, metric: str) -> float:
+        """A score of all cases of a domain together, such as AUC; NaN where there is none."""
+        value = self._of_domains.get((sequence, label, seed, stage, domain, metric))
+        return math.nan if value is None else value
+
+    @cached_property
+    def _by_cell(self) -> dict[tuple[Any, ...], pl.DataFrame]:
+        return self.table.partition_by("sequence", "label", "seed", as_dict=True)
+
+    @cached_property
+    def _classes(self) -> dict[tuple[Any, ...], Classes]:
+        of_cases = self.table.filter(pl.col("metric").is_in(["truth", "prediction"]))
+        index = [*KEYS, "domain", "subject", "case"]
+        table = of_cases.pivot("metric", index=index, values="value").sort(index)
+        table = table.with_columns(pl.col("truth", "prediction").cast(pl.Int64))
+        parts = table.partition_by(*KEYS, "domain", as_dict=True)
+        return {key: Classes(*(part[name].to_numpy() for name in Classes._fields)) for key, part in parts.items()}
+
+    @cached_property
+    def _of_domains(self) -> dict[tuple[Any, ...], float | None]:
+        rows = self.table.filter(pl.col("case").is_null()).select(*KEYS, "domain", "metric", "value")
+        return {key: value for *names, value in rows.iter_rows() if (key := tuple(names))}
 
 
 def rows_of(scores: Scores, sequence: str, label: str, seed: int) -> pl.DataFrame:

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,7 +17,7 @@ from filelock import FileLock
 
 from perdure.benchmark.plan import Cell, Plan, Update, short_hash
 from perdure.data import join
-from perdure.evaluation import Scores, evaluate
+from perdure.evaluation import Scores, evaluate, union
 from perdure.importance import Importance, Uniform
 from perdure.release import Release
 from perdure.types import Split
@@ -59,6 +60,26 @@ class Store:
     plan: Plan
     progress: Progress = silent
 
+    def in_turn(self, cell: Cell, domains: Sequence[str], base: Kept | None = None) -> list[Kept]:
+        """The base release of a cell and what became of it after each later domain.
+
+        Args:
+            cell: whose row and seed.
+            domains: by name, in the order of learning; the base has learnt the first.
+            base: that of the cell, with the importance that its method needs, if left out.
+        """
+        plan = self.plan
+        kept = [base or self.base(plan.base_of(cell), plan.update(cell, domains[1]).method.importance)]
+        for place, name in enumerate(domains[1:], 1):
+            past = [plan.domains[earlier] for earlier in domains[:place]]
+            kept.append(self.updated(kept[-1], plan.update(cell, name), past))
+        return kept
+
+    def matrix_scores(self, kept: Sequence[Kept], domains: Sequence[str], split: Split, asked_by: str) -> Scores:
+        """What each of several releases scores on each of several domains; see `scores`."""
+        every = [self.plan.domains[name] for name in domains]
+        return union([self.scores(one, domain, split, asked_by) for one in kept for domain in every])
+
     def base(self, cell: Cell, importance: Importance | None = None) -> Kept:
         """The base release that a cell starts from, with the importance that its method needs.
 
@@ -81,7 +102,7 @@ class Store:
                 measures=(Uniform(),) if gathered is None else (gathered,),
                 machine=Machine(plan.device),
                 out=path,
-                progress=self.progress,
+                progress=self._named(f"base, {first.name}"),
                 trusted=plan.trusted,
             )
         if importance is None or importance.key in trained.memory.measures:
@@ -146,7 +167,7 @@ class Store:
                 allow_patient_data=change.entry.allow_patient_data,
                 machine=Machine(self.plan.device),
                 out=path,
-                progress=self.progress,
+                progress=self._named(f"{change.method.name}, {change.domain}"),
             )
 
     def scores(self, kept: Kept, domain: FolderDomain, split: Split, asked_by: str) -> Scores:
@@ -163,7 +184,8 @@ class Store:
         with self._once(path):
             if not path.exists():
                 self._write_read(kept, domain, split, asked_by)
-                evaluate([kept.release], [domain], split, device=self.plan.device).write(path)
+                say = partial(_scoring, self.progress, f"{asked_by}: scoring {domain.name}")
+                evaluate([kept.release], [domain], split, device=self.plan.device, progress=say).write(path)
             return Scores.read(path)
 
     def reads(self) -> list[dict[str, str]]:
@@ -188,6 +210,9 @@ class Store:
             file.flush()
             os.fsync(file.fileno())
 
+    def _named(self, who: str) -> Progress:
+        return partial(_told, self.progress, who)
+
     def _path(self, name: str, key: str) -> Path:
         return self.folder / "releases" / f"{slug(name)}-{key}"
 
@@ -204,6 +229,14 @@ class Store:
 def slug(text: str) -> str:
     """A name for a file or folder."""
     return re.sub(r"[^A-Za-z0-9.]+", "-", text).strip("-").lower()
+
+
+def _told(progress: Progress, who: str, what: str, done: int, total: int, loss: float | None) -> None:
+    progress(f"{who}: {what}", done, total, loss)
+
+
+def _scoring(progress: Progress, what: str, done: int, total: int) -> None:
+    progress(what, done, total, None)
 
 
 def _line(text: str) -> dict[str, str] | None:

@@ -53,6 +53,7 @@ def adopt(
             merge_sides=merge_sides, mean=mean, std=std,
         )  # fmt: skip
         check_network(spec, contract, weights, trust or (), is_trained=True)
+        from perdure.evidence.recording import record_release
         from perdure.evidence.release_text import identity_panel, identity_record
         from perdure.update import adopt
 
@@ -69,6 +70,7 @@ def adopt(
             out=out,
             trusted=trust or (),
         )
+    record_release(out, release.identity)
     show(
         identity_record(release.identity),
         as_json,

@@ -10,15 +10,25 @@ import typer
 
 from perdure import __version__
 from perdure.cli.adopt import adopt
+from perdure.cli.approve import approve
+from perdure.cli.audit import audit
 from perdure.cli.benchmark import benchmark
+from perdure.cli.check import check
 from perdure.cli.console import FAILED, INTERRUPTED, USAGE, fail
 from perdure.cli.demo import demo
 from perdure.cli.doctor import doctor
 from perdure.cli.evaluate import evaluate
+from perdure.cli.gate import gate
 from perdure.cli.inspect import inspect
+from perdure.cli.key import key
+from perdure.cli.log import log
 from perdure.cli.predict import predict
+from perdure.cli.publish import publish
+from perdure.cli.report import report
+from perdure.cli.rollback import rollback
 from perdure.cli.train import train
 from perdure.cli.update import update
+from perdure.cli.verify import verify
 from perdure.errors import ConfigurationError, PerdureError
 
 app = typer.Typer(
@@ -30,7 +40,27 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-COMMANDS: tuple[Callable[..., None], ...] = (demo, train, adopt, update, evaluate, predict, inspect, doctor, benchmark)
+COMMANDS: tuple[Callable[..., None], ...] = (
+    demo,
+    train,
+    adopt,
+    update,
+    evaluate,
+    predict,
+    inspect,
+    doctor,
+    gate,
+    report,
+    benchmark,
+    audit,
+    check,
+    key,
+    log,
+    verify,
+    approve,
+    rollback,
+    publish,
+)
 for command in COMMANDS:
     app.command()(command)
 

@@ -64,7 +64,7 @@ def benchmark(
         _show_dry_run(plan, out, workers, only or (), seed or (), as_json)
         return
     from perdure.benchmark.grid import RECORDS, run_benchmark
-    from perdure.benchmark.terminal import rich_tables
+    from perdure.benchmark.rendering.terminal import rich_tables
 
     with progress_bar() as bar:
         outcome = run_benchmark(
@@ -168,8 +168,9 @@ def _show_dry_run(
     from perdure.benchmark.estimate import estimated_seconds, every_cell, seconds_a_sample
     from perdure.benchmark.grid import SELECTION, wanted
     from perdure.benchmark.selection import chosen_before
+    from perdure.benchmark.soundness import check_plan
 
-    plan.check()
+    check_plan(plan)
     is_wanted = wanted(plan, only, seeds)
     cells = [cell for cell in every_cell(plan, chosen_before(out / SELECTION)) if is_wanted(cell)]
     a_sample = {base: seconds_a_sample(plan, base) for base in {cell.base for cell in cells}}

@@ -16,7 +16,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-FAILED, USAGE, SOME_FAILED, INTERRUPTED = 1, 2, 6, 130
+FAILED, USAGE, SOME_FAILED, ALTERED, OBJECTED, INTERRUPTED = 1, 2, 6, 7, 8, 130
+REJECTED, OUTSIDE_PLAN, INCONCLUSIVE = 3, 4, 5
 """Exit codes besides 0; see docs/cli.md."""
 
 PIPE_WIDTH = 120
@@ -79,7 +80,7 @@ def _progress() -> Progress:
         MofNCompleteColumn(),
         TextColumn("{task.fields[loss]}"),
         TimeRemainingColumn(),
-        console=Console(stderr=True),
+        console=Console(stderr=True, emoji=False),
         transient=True,
     )
 
@@ -105,7 +106,7 @@ def show(result: dict[str, Any], as_json: bool, *renderables: RenderableType) ->
         sys.stdout.write(json.dumps(result, indent=2, allow_nan=False) + "\n")
         return
     # a file or a pipe has no width of its own; tables are as wide as they need to be
-    console = Console(width=None if sys.stdout.isatty() else PIPE_WIDTH)
+    console = Console(width=None if sys.stdout.isatty() else PIPE_WIDTH, emoji=False)
     for renderable in renderables:
         if isinstance(renderable, str):  # a path in it stays in one piece, to be copied
             console.print(renderable, markup=False, highlight=False, soft_wrap=True)
@@ -125,6 +126,6 @@ def fail(message: str, code: int = FAILED) -> typer.Exit:
 
 
 def _tell(style: str, what: str, text: str) -> None:
-    console = Console(stderr=True, highlight=False, soft_wrap=True)
+    console = Console(stderr=True, highlight=False, soft_wrap=True, emoji=False)
     console.print(what, style=style, end=" ")
     console.print(text, markup=False)

@@ -191,13 +191,13 @@ def first_contract(
         view=view,
         spatial_dims=dims,
         merge_sides=merge_sides,
+        mean=mean,
+        std=std,
         required=("train",),
         cache=cache,
         progress=progress,
     )
-    of_channels = {"mean": tuple(mean) if mean else None, "std": tuple(std) if std else None}
-    intensity = contract.intensity.model_copy(update=of_channels)
-    return dataset, contract.model_copy(update={"intensity": intensity})
+    return dataset, contract
 
 
 def checked_dataset(

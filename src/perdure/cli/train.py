@@ -73,6 +73,7 @@ def train(
             merge_sides=merge_sides, mean=mean, std=std,
         )  # fmt: skip
         check_network(spec, contract, weights, trust or (), is_trained=False)
+        from perdure.evidence.recording import record_release
         from perdure.evidence.release_text import identity_panel, identity_record
         from perdure.update import Machine, recipe_for, train
 
@@ -90,6 +91,7 @@ def train(
             progress=bar,
             trusted=trust or (),
         )
+    record_release(out, release.identity)
     show(
         identity_record(release.identity),
         as_json,

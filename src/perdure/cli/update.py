@@ -91,6 +91,7 @@ def update(
         together = old_data(domains, chosen, replay_cases, seed)
         for one in domains if together is None else together.domains:
             one.prepare(counting(bar, f"preparing images of {one.name}"))
+        from perdure.evidence.recording import record_release
         from perdure.evidence.release_text import identity_panel, identity_record
 
         made = update(
@@ -104,8 +105,10 @@ def update(
             out=trained,
             progress=bar,
         )
+        record_release(trained, made.identity)
         if retain is not None:
             made, was_there = interpolated(parent, made, retain, domains[0], out), False
+            record_release(out, made.identity)
     show(
         identity_record(made.identity),
         as_json,

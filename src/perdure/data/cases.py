@@ -36,7 +36,16 @@ class CaseFiles:
     grade: int | None = None
 
     def digest(self, cache: Cache) -> str:
-        """SHA-256 of the image file; with a label (and mask), of all their SHA-256 in hexadecimal, joined by spaces."""
+        """SHA-256 of the image and its truth.
+
+        Of a segmentation, of the SHA-256 in hexadecimal of image, label and mask, joined by spaces. Of a
+        classification, of that of the image and `class N` behind a space, where N is the index of the class.
+        """
+        files = self.files_digest(cache)
+        return files if self.grade is None else sha256_text(f"{files} class {self.grade}")
+
+    def files_digest(self, cache: Cache) -> str:
+        """The same without the class, which no prepared array depends on."""
         digests = [cache.sha256(path) for path in (self.image, self.label, self.mask) if path is not None]
         return digests[0] if len(digests) == 1 else sha256_text(" ".join(digests))
 
@@ -125,5 +134,5 @@ def prepared_entry(files: CaseFiles, contract: Contract, cache: Cache, ignored_v
         arrays: dict[str, NDArray[np.generic]] = {"image": image.pixels, "foreground": foreground.astype(np.int64)}
         return {**arrays, "target": labels.target, "reference": labels.reference}, notes
 
-    key = sha256_text(f"{files.digest(cache)} {preprocessing_key(contract, ignored_values)}")
+    key = sha256_text(f"{files.files_digest(cache)} {preprocessing_key(contract, ignored_values)}")
     return cache.entry(key, build)

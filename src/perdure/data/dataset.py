@@ -105,6 +105,8 @@ class Dataset:
         spatial_dims: Literal[2, 3] = 2,
         merge_sides: bool = False,
         channels: int | None = None,
+        mean: Sequence[float] | None = None,
+        std: Sequence[float] | None = None,
         required: Sequence[Split] = SPLITS,
         cache: Cache | Path | None = None,
         progress: Progress | None = None,
@@ -125,6 +127,8 @@ class Dataset:
             merge_sides: whether `left_X` and `right_X` become one structure `X`.
             channels: of the network's input; those of the images if left out. Grey images are repeated in each, for
                 networks that were trained on colour.
+            mean: taken off the scaled intensity, one a channel, for networks that were trained so.
+            std: divides what is left, one a channel; each above 0.
             required: as in `check`.
             cache: as in `check`.
             progress: as in `check`.
@@ -132,7 +136,10 @@ class Dataset:
         Raises:
             DataError: the data are not sound, the images differ in kind or number of channels, or colour images are
                 asked for in another number of channels.
+            ValueError: a deviation is not above 0.
         """
+        if std and min(std) <= 0:
+            raise ValueError(f"`std` must be above 0, because intensities are divided by it; got {tuple(std)}.")
         chosen = self.domains if domain is None else (domain,)
         self.check(chosen, required=required, cache=cache, progress=progress)
         headers = [read_header(self.folder / case.image) for case in self.cases if case.domain in chosen]
@@ -155,7 +162,11 @@ class Dataset:
             spacing=(spacing or self.description.spacing or (1.0, 1.0, 1.0)) if volumetric else None,
             view=view if volumetric and spatial_dims == 2 else None,
             resize="fit" if self.description.task == "segmentation" else "stretch",
-            intensity=Intensity(scaling="robust" if volumetric else "format"),
+            intensity=Intensity(
+                scaling="robust" if volumetric else "format",
+                mean=tuple(mean) if mean else None,
+                std=tuple(std) if std else None,
+            ),
         )
         sizes = (size,) * spatial_dims if isinstance(size, int) else size or _largest(headers, contract)
         return Contract(**{**dict(contract), "size": sizes})

@@ -5,7 +5,7 @@ from perdure.evaluation.confusion import confusion
 from perdure.evaluation.dice import dice
 from perdure.evaluation.evaluate import evaluate
 from perdure.evaluation.intervals import Interval, difference_over_subjects, interval_over_subjects
-from perdure.evaluation.kappa_interval import kappa_interval
+from perdure.evaluation.kappa_interval import accuracy_interval, kappa_interval
 from perdure.evaluation.matrix import Loss, SubjectScores, TrainTestMatrix, train_test_matrix
 from perdure.evaluation.prediction import Predictor
 from perdure.evaluation.prediction_files import Predicted, predict_files
@@ -35,6 +35,7 @@ __all__ = [
     "Summary",
     "TrainTestMatrix",
     "accuracy",
+    "accuracy_interval",
     "auc",
     "classification_rows",
     "classification_scores",

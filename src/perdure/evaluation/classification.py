@@ -42,11 +42,11 @@ def kappa(counts: NDArray[Any], weights: Literal["linear", "none"] = "linear") -
     distance = np.abs(classes[:, None] - classes[None, :]).astype(np.float64)
     # without the divisor k - 1, which cancels
     w = distance if weights == "linear" else (distance > 0).astype(np.float64)
-    total = observed.sum(axis=(-2, -1))
+    truths, calls = np.einsum("...ij->...i", observed), np.einsum("...ij->...j", observed)
+    total = np.einsum("...i->...", truths)
     # n times E_ij, so that no division is needed before the last one
-    chance = observed.sum(axis=-1)[..., :, None] * observed.sum(axis=-2)[..., None, :]
-    disagreement = (w * observed).sum(axis=(-2, -1)) * total
-    by_chance = (w * chance).sum(axis=(-2, -1))
+    disagreement = np.einsum("...ij,ij->...", observed, w) * total
+    by_chance = np.einsum("...i,...i->...", truths @ w, calls)
     ratio = np.divide(disagreement, by_chance, out=np.full(np.shape(by_chance), np.nan), where=by_chance > 0)
     return np.asarray(1 - ratio)
 

@@ -45,7 +45,8 @@ class Interval(Value):
         over: what would be different the next time: other subjects, or another seed.
         kind: `BCa` (bootstrap, bias-corrected and accelerated), `percentile` (bootstrap) or `t`.
         reason: why there is no interval, or why it is not of the kind asked for, or what it leaves out.
-        p: of a difference of two kappas, the two-sided bootstrap p of no difference (see `kappa_interval`); else None.
+        p: of a difference of two kappas or accuracies, the two-sided bootstrap p of no difference (see
+            `kappa_interval`); else None.
     """
 
     estimate: float | None

@@ -1,10 +1,10 @@
-"""How far might a kappa, or a change of kappa, lie from the truth? Its interval over subjects."""
+"""How far might a kappa, or a change of kappa or accuracy, lie from the truth? Its interval over subjects."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from functools import partial
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -15,6 +15,9 @@ from perdure.evaluation.intervals import PIECE, Interval, check_arguments
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+
+# Numbers of one or two bytes that are kept of a set of draws: those of 1677 subjects.
+_KEPT = 2**24
 
 
 def kappa_interval(
@@ -81,28 +84,39 @@ def kappa_interval(
     check_cases(subjects, {"truth": truth, **predictions}, classes)
     if weights not in ("linear", "none"):
         raise EvaluationError(f"`weights` must be 'linear' or 'none'; got {weights!r}.")
-    tables = _tables(truth, list(predictions.values()), subjects, classes)
-    n = len(tables)
+    tables = counts_by_subject(truth, list(predictions.values()), subjects, classes)
 
     def statistic(counts: NDArray[Any]) -> NDArray[np.float64]:
         values = kappa(counts, weights)
         return np.asarray(values[..., -1] - values[..., 0] if after is not None else values[..., 0])
 
-    estimate = float(statistic(tables.sum(axis=0)))
-    interval = partial(Interval, level=level, n=n, over="subjects", kind="percentile")
-    if math.isnan(estimate):
-        return interval(estimate=None, reason="truth and prediction hold one class only")
-    if n == 1:
-        return interval(estimate=estimate, reason="one subject")
-    drawn = np.concatenate([statistic(counts) for counts in _drawn_sums(tables, resamples, seed)])
-    defined = drawn[~np.isnan(drawn)]
-    left = drawn.size - defined.size
-    reason = f"kappa is not defined in {left} of {resamples} draws, which are left out" if left else None
-    if left > resamples / 2:
-        return interval(estimate=estimate, reason=reason)
-    low, high = np.quantile(defined, [(1 - level) / 2, (1 + level) / 2])
-    p = None if after is None else _bootstrap_p(defined, n)
-    return interval(estimate=estimate, low=float(low), high=float(high), reason=reason, p=p)
+    return _interval(tables, statistic, level, resamples, seed)
+
+
+def accuracy_interval(
+    truth: NDArray[Any],
+    before: NDArray[Any],
+    after: NDArray[Any],
+    *,
+    subjects: Sequence[str],
+    classes: int,
+    level: float = 0.95,
+    resamples: int = 9999,
+    seed: int = 0,
+) -> Interval:
+    """What the accuracy of all cases changed by, after minus before, with its interval over subjects and p.
+
+    Drawn as in `kappa_interval`, whose arguments, errors and limits hold here too. A case counts once, so that a
+    subject with many cases weighs more than one with few.
+    """
+    check_arguments(level, resamples, "percentile")
+    check_cases(subjects, {"truth": truth, "before": before, "after": after}, classes)
+
+    def statistic(counts: NDArray[Any]) -> NDArray[np.float64]:
+        found, total = np.einsum("...ii->...", counts), np.einsum("...ij->...", counts)
+        return np.asarray((found[..., 1] - found[..., 0]) / total[..., 0])
+
+    return _interval(counts_by_subject(truth, [before, after], subjects, classes), statistic, level, resamples, seed)
 
 
 def check_cases(subjects: Sequence[str], classes_of: Mapping[str, NDArray[Any]], classes: int | None = None) -> None:
@@ -132,7 +146,7 @@ def check_cases(subjects: Sequence[str], classes_of: Mapping[str, NDArray[Any]],
             )
 
 
-def _tables(
+def counts_by_subject(
     truth: NDArray[Any], predictions: Sequence[NDArray[Any]], subjects: Sequence[str], classes: int
 ) -> NDArray[np.int64]:
     """Counts of pairs of classes `(subjects, predictions, classes, classes)`.
@@ -149,16 +163,64 @@ def _tables(
     return np.asarray(tables[np.lexsort(tables.reshape(len(names), -1).T)])
 
 
+def _interval(
+    tables: NDArray[np.int64],
+    statistic: Callable[[NDArray[Any]], NDArray[np.float64]],
+    level: float,
+    resamples: int,
+    seed: int,
+) -> Interval:
+    """The percentiles of a statistic of sums of tables; with p where the tables are of two releases."""
+    n = len(tables)
+    estimate = float(statistic(tables.sum(axis=0)))
+    interval = partial(Interval, level=level, n=n, over="subjects", kind="percentile")
+    if math.isnan(estimate):
+        return interval(estimate=None, reason="truth and prediction hold one class only")
+    if n == 1:
+        return interval(estimate=estimate, reason="one subject")
+    drawn = np.concatenate([statistic(counts) for counts in _drawn_sums(tables, resamples, seed)])
+    defined = drawn[~np.isnan(drawn)]
+    left = drawn.size - defined.size
+    reason = f"kappa is not defined in {left} of {resamples} draws, which are left out" if left else None
+    if left > resamples / 2:
+        return interval(estimate=estimate, reason=reason)
+    low, high = np.quantile(defined, [(1 - level) / 2, (1 + level) / 2])
+    p = _bootstrap_p(defined, n) if tables.shape[1] == 2 else None
+    return interval(estimate=estimate, low=float(low), high=float(high), reason=reason, p=p)
+
+
 def _drawn_sums(tables: NDArray[np.int64], resamples: int, seed: int) -> list[NDArray[np.float64]]:
     """The sums of as many tables as there are, drawn with replacement; in pieces `(draws, ...)`."""
-    n, rng = len(tables), np.random.default_rng(seed)
-    flat = tables.reshape(n, -1).astype(np.float64)
+    n = len(tables)
+    flat = tables.reshape(n, -1)
+    # equal tables stand side by side, so how often any of them was drawn is one difference of `_draws`
+    first = np.flatnonzero(np.append(True, (flat[1:] != flat[:-1]).any(axis=1)))
+    end = np.append(first[1:], n)
+    each = flat[first].astype(np.float64)
+    return [
+        ((before[end] - before[first]).T @ each).reshape(-1, *tables.shape[1:]) for before in _draws(n, resamples, seed)
+    ]
+
+
+def _draws(n: int, resamples: int, seed: int) -> Iterable[NDArray[np.unsignedinteger[Any]]]:
+    """How often those before subject s were drawn together, for s from 0 to n; in pieces `(n + 1, draws)`."""
+    return _kept_draws(n, resamples, seed) if n * resamples <= _KEPT else _made_draws(n, resamples, seed)
+
+
+# a table of differences asks for the same draws in each of its rows; eight, because its columns are domains
+@lru_cache(maxsize=8)
+def _kept_draws(n: int, resamples: int, seed: int) -> tuple[NDArray[np.unsignedinteger[Any]], ...]:
+    return tuple(_made_draws(n, resamples, seed))
+
+
+def _made_draws(n: int, resamples: int, seed: int) -> Iterator[NDArray[np.unsignedinteger[Any]]]:
+    rng = np.random.default_rng(seed)
     rows = max(1, PIECE // n)
-    sums = []
     for start in range(0, resamples, rows):
         times = rng.multinomial(n, np.full(n, 1 / n), size=min(rows, resamples - start))
-        sums.append((times @ flat).reshape(-1, *tables.shape[1:]))
-    return sums
+        before = np.zeros((n + 1, len(times)), np.min_scalar_type(n))
+        before[1:] = times.cumsum(axis=1).T
+        yield before
 
 
 def _bootstrap_p(differences: NDArray[np.float64], n: int) -> float:

@@ -188,6 +188,18 @@ def train_test_matrix(scores: Scores, metric: str, *, last: str | None = None) -
     )
 
 
+def subject_scores(scores: Scores, releases: tuple[ScoredRelease, ...], domain: str) -> SubjectScores:
+    """The Dice of several releases on one domain, subject by subject and structure by structure.
+
+    Args:
+        scores: of a segmentation.
+        releases: in the order of the first axis; all scored on the same cases of the domain.
+        domain: which.
+    """
+    table = scores.table.filter(pl.col("metric") == "dice")
+    return _per_subject(table, releases, domain, scores.header.structures[1:])
+
+
 def defined_mean(values: NDArray[np.float64], axis: int) -> NDArray[np.float64]:
     """The mean of what is not NaN; NaN, without a warning, where nothing is."""
     defined = ~np.isnan(values)

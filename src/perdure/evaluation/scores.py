@@ -47,6 +47,8 @@ class Header(Value):
         domains: the domains that were scored, in the order in which they are shown.
         structures: the classes in the order of the network's output; for segmentation the first is background.
         created: when the scores were computed.
+        groups: by column of the manifest and domain, what stands there for each subject; for subgroups. Old files have
+            none.
     """
 
     format: Literal[1] = 1
@@ -57,6 +59,7 @@ class Header(Value):
     domains: tuple[str, ...] = Field(min_length=1)
     structures: tuple[str, ...] = Field(min_length=2)
     created: AwareDatetime
+    groups: dict[str, dict[str, dict[str, str]]] = Field(default_factory=dict)
 
     @model_validator(mode="after")
     def _is_consistent(self) -> Header:
@@ -104,26 +107,41 @@ class Scores:
             content = path.read_bytes()
         except OSError as error:
             raise EvaluationError(_told(path, "file", f"none ({error.strerror})", "name a score file")) from error
+        return cls.parsed(content, str(path))
+
+    @classmethod
+    def parsed(cls, content: bytes, source: str) -> Scores:
+        """The scores that the content of a score file holds; every row is checked.
+
+        Raises:
+            EvaluationError: if it is damaged, of another format, or holds something unexpected.
+        """
         allowed = "it must be a Parquet file that `perdure evaluate` wrote; evaluate again"
+        if content.startswith(b"{"):
+            allowed = "signed scores of another site are read by `perdure evaluate --remote`"
         try:
             metadata = pl.read_parquet_metadata(io.BytesIO(content))
             table = pl.read_parquet(io.BytesIO(content))
         except pl.exceptions.PolarsError as error:
-            raise EvaluationError(_told(path, "file", f"damage ({error})", allowed)) from error
+            raise EvaluationError(_told(source, "file", f"damage ({error})", allowed)) from error
         if _KEY not in metadata:
-            raise EvaluationError(_told(path, f"metadata {_KEY!r}", "none", allowed))
+            raise EvaluationError(_told(source, f"metadata {_KEY!r}", "none", allowed))
         try:
             header = Header.model_validate_json(metadata[_KEY])
         except ValidationError as error:
             found = "; ".join(f"{'.'.join(map(str, e['loc'])) or 'header'}: {e['msg']}" for e in error.errors())
-            raise EvaluationError(_told(path, f"metadata {_KEY!r}", found, allowed)) from error
-        return cls(header, table, str(path))
+            raise EvaluationError(_told(source, f"metadata {_KEY!r}", found, allowed)) from error
+        return cls(header, table, source)
 
-    def write(self, path: Path) -> None:
-        """Writes one Parquet file, the header in its metadata; a crash leaves the old file or the new one."""
+    def content(self) -> bytes:
+        """What a score file holds: Parquet, the header in its metadata."""
         content = io.BytesIO()
         self.table.write_parquet(content, metadata={_KEY: self.header.model_dump_json()})
-        replace_file(path, content.getvalue())
+        return content.getvalue()
+
+    def write(self, path: Path) -> None:
+        """Writes one score file; a crash leaves the old file or the new one."""
+        replace_file(path, self.content())
 
 
 def union(parts: Sequence[Scores]) -> Scores:
@@ -160,8 +178,27 @@ def union(parts: Sequence[Scores]) -> Scores:
         domains=tuple(dict.fromkeys(domain for part in parts for domain in part.header.domains)),
         structures=first.header.structures,
         created=max(part.header.created for part in parts),
+        groups=joined_groups(parts),
     )
     return Scores(header, table, source)
+
+
+def joined_groups(parts: Sequence[Scores]) -> dict[str, dict[str, dict[str, str]]]:
+    """The groups of several files as one.
+
+    Raises:
+        EvaluationError: if a subject has one value in one file and another in another.
+    """
+    joined: dict[str, dict[str, dict[str, str]]] = {}
+    for part in parts:
+        for column, domains in part.header.groups.items():
+            for domain, subjects in domains.items():
+                known = joined.setdefault(column, {}).setdefault(domain, {})
+                for subject, value in subjects.items():
+                    if known.setdefault(subject, value) != value:
+                        field, allowed = f"groups.{column}", f"must be {known[subject]!r} as in the files before"
+                        raise EvaluationError(_told(part.source, f"{field}, subject {subject}", repr(value), allowed))
+    return joined
 
 
 def parents_first(releases: Sequence[ScoredRelease]) -> tuple[ScoredRelease, ...]:

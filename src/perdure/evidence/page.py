@@ -130,7 +130,7 @@ def write_page(
     matrices = {method.name: method.matrix for method in methods}
     summaries = with_no_update(matrices)
     metric = methods[0].matrix.metric
-    limits, extent = _limits(matrices.values()), _extent(matrices.values())
+    limits, extent = matrix_limits(matrices.values()), matrix_extent(matrices.values())
     page = ENVIRONMENT.get_template("page.html.j2").render(
         title=title,
         introduction=introduction,
@@ -240,7 +240,7 @@ def _check_comparable(methods: Sequence[MethodEvidence]) -> None:
                 )
 
 
-def _limits(matrices: Collection[TrainTestMatrix]) -> tuple[float, float]:
+def matrix_limits(matrices: Collection[TrainTestMatrix]) -> tuple[float, float]:
     """The range of all scores, widened to tenths."""
     every = np.concatenate([np.append(matrix.mean, matrix.unseen_mean) for matrix in matrices])
     every = every[~np.isnan(every)]
@@ -249,7 +249,7 @@ def _limits(matrices: Collection[TrainTestMatrix]) -> tuple[float, float]:
     return float(np.floor(every.min() * 10) / 10), float(np.ceil(every.max() * 10) / 10)
 
 
-def _extent(matrices: Collection[TrainTestMatrix]) -> float:
+def matrix_extent(matrices: Collection[TrainTestMatrix]) -> float:
     """The largest change, but at least .05, so that noise does not shine."""
     every = np.abs(np.concatenate([matrix.change.ravel() for matrix in matrices]))
     largest = float(every[~np.isnan(every)].max(initial=0.0))

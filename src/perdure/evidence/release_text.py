@@ -62,6 +62,8 @@ def _facts(identity: Identity) -> list[tuple[str, str]]:
     form = identity.method.get("regularizer") or {}
     if form.get("form") == "freezing" and "frozen_share" in identity.training:
         facts.append(("frozen", frozen_said(identity.training["frozen_share"], form)))
+    if rates := identity.training.get("rates"):
+        facts.append(("rates tried", _rates(rates)))
     if report := identity.training.get("report"):
         facts.append(("strength", strength_said(report)))
     line = " -> ".join([*(f"{a.name} ({a.id[:8]})" for a in identity.lineage), "this one"])
@@ -89,6 +91,12 @@ def _training(identity: Identity) -> str:
     text += f"; kept epoch {kept['epoch']} with loss {kept['loss']:.4f}"
     validation = kept["validation_loss"]
     return text if validation is None else f"{text} (validation {validation:.4f})"
+
+
+def _rates(trials: list[dict[str, float | None]]) -> str:
+    losses = [(trial["rate"], trial["validation_loss"]) for trial in trials]
+    said = [f"x {rate:g}: {'diverged' if loss is None else f'{loss:.4f}'}" for rate, loss in losses]
+    return f"{', '.join(said)} (validation loss)" if len(losses) > 1 else f"x {losses[0][0]:g}, without a choice"
 
 
 def _learnt(identity: Identity) -> Table:

@@ -35,7 +35,8 @@ class Method:
         data: `target` trains on the new domain alone; `cumulative` also on all earlier ones (an upper bound that needs
             the old data); `replay` also on a few cases of earlier ones (which stores patient data); `none` trains on
             nothing.
-        rate: the recipe's learning rate is multiplied by this; `matched` by the mean of 1 - importance.
+        rate: the recipe's learning rate is multiplied by this; `matched` by the mean of 1 - importance. Each of several
+            is trained with, and the one with the lowest loss on the new domain's validation samples stays.
         weight_decay: replaces the recipe's; None leaves it.
         needs_dropout: whether the network must have dropout.
         recipe: `paper` follows the publication, `authors` the code published with it, where the two differ.
@@ -51,7 +52,7 @@ class Method:
     batch_norm: Statistics = "target"
     trainable: Trainable = "all"
     data: Data = "target"
-    rate: float | Literal["matched"] = 1.0
+    rate: float | Literal["matched"] | tuple[float, ...] = 1.0
     weight_decay: float | None = None
     needs_dropout: bool = False
     recipe: Source = "paper"
@@ -63,8 +64,10 @@ class Method:
         check_choice("trainable", self.trainable, Trainable)
         check_choice("data", self.data, Data)
         check_choice("recipe", self.recipe, Source)
-        if self.rate != "matched" and not (_is_number(self.rate) and self.rate > 0):
-            raise MethodError(f"`rate` must be above 0, or 'matched'; got {self.rate!r}.")
+        if isinstance(self.rate, list):  # as TOML and JSON have it
+            object.__setattr__(self, "rate", tuple(self.rate))
+        if self.rate != "matched" and not _are_rates(self.rate if isinstance(self.rate, tuple) else (self.rate,)):
+            raise MethodError(f"`rate` must be above 0, several different such, or 'matched'; got {self.rate!r}.")
         if self.weight_decay is not None and not (_is_number(self.weight_decay) and self.weight_decay >= 0):
             raise MethodError(f"`weight_decay` must be at least 0; got {self.weight_decay!r}.")
         if self.batch_norm == "frozen" and self.trainable == "batch-norm":
@@ -82,13 +85,18 @@ class Method:
         """The method as plain JSON values, for a release and the evidence."""
         plain = {field.name: getattr(self, field.name) for field in fields(self)}
         importance = None if self.importance is None else self.importance.settings()
-        return {**plain, "importance": importance, "regularizer": self.regularizer.settings()}
+        rate = list(self.rate) if isinstance(self.rate, tuple) else self.rate
+        return {**plain, "rate": rate, "importance": importance, "regularizer": self.regularizer.settings()}
 
 
 def said(record: Mapping[str, Any]) -> str:
     """The name of a recorded method, and who brought it where that was not us."""
     name, by = str(record.get("name", "")), record.get("by", OURS)
     return name if by == OURS else f"{name} (by {by})"
+
+
+def _are_rates(values: tuple[Any, ...]) -> bool:
+    return len(values) == len(set(values)) > 0 and all(_is_number(value) and value > 0 for value in values)
 
 
 def _is_number(value: object) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from pydantic import Field
+from pydantic import Field, SerializerFunctionWrapHandler, model_serializer
 
 from perdure.models import NetworkSpec
 from perdure.types import Contract, Counts, Value
@@ -17,11 +17,20 @@ class Seen(Value):
         domain: its name.
         counts: subjects, cases and samples per split.
         data: one SHA-256 over the hashes of all its cases; says which data, reveals none.
+        intensities: the distribution of its scaled intensities, a row a channel, see `perdure.update.intensities`; None
+            where the domain is too small for it to be kept, and in releases from before it was.
     """
 
     domain: str
     counts: Counts
     data: str
+    intensities: tuple[tuple[float, ...], ...] | None = None
+
+    @model_serializer(mode="wrap")
+    def _without_nothing(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        # left out, not null: the ids of earlier releases cover what stands in them
+        fields: dict[str, Any] = handler(self)
+        return {name: value for name, value in fields.items() if name != "intensities" or value is not None}
 
 
 class Ancestor(Value):

@@ -21,6 +21,7 @@ from perdure.update.last_step import finite
 from perdure.update.launch import launch
 from perdure.update.loop import Progress, Training
 from perdure.update.provenance import digest_of, digest_of_hashes, identity_of, measured
+from perdure.update.rates import Trial, run_at_best_rate
 from perdure.update.recipe import Recipe
 from perdure.update.run_folder import RunFolder, State
 
@@ -139,12 +140,18 @@ def _work(fabric: Fabric, job: Job, folder: RunFolder) -> Release:
     parent, method = job.parent, job.method
     before = Memory({}, {}) if parent is None else parent.memory
     state = State({}, {}, watched={measure.key: {} for measure in job.measures})
+    trials: tuple[Trial, ...] = ()
     if method.data != "none":
         teacher = deepcopy(parent.model) if parent is not None and method.regularizer.needs_teacher else None
         domain = job.joint_with or job.domain
-        state = Training(
+        training = Training(
             fabric, job.model, domain, job.recipe, method, before, folder, job.measures, teacher, job.progress
-        ).run()
+        )
+        if isinstance(method.rate, tuple):
+            training, state, trials = run_at_best_rate(training, method.rate)
+            job = replace(job, model=training.model, recipe=training.recipe)
+        else:
+            state = training.run()
     if fabric.is_global_zero:
         job.progress("measuring importance", 0, 1, None)
     known = None if parent is None else before
@@ -157,6 +164,7 @@ def _work(fabric: Fabric, job: Job, folder: RunFolder) -> Release:
     note = check(job.model, method.batch_norm)
     facts = {"epochs": [vars(epoch) for epoch in state.history], **_restraint(job.model, unit, frozen)}
     facts |= {"note": note} if note else {}
+    facts |= {"rates": [vars(trial) for trial in trials]} if trials else {}
     facts |= {"report": {name: finite(value) for name, value in state.report.items()}} if state.report else {}
     identity = identity_of(job.network, job.domain, job.parent, job.origin, job.method, job.recipe, new, facts)
     return Release(job.model.cpu().eval(), new, identity, "")

@@ -19,6 +19,7 @@ from perdure.models import NetworkSpec
 from perdure.release import Ancestor, Identity, Memory, Release, Seen
 from perdure.release.release import measures_of
 from perdure.update.consolidation import consolidate
+from perdure.update.intensities import intensities_of
 from perdure.update.recipe import Recipe
 
 if TYPE_CHECKING:
@@ -97,7 +98,12 @@ def identity_of(
     training: dict[str, Any],
 ) -> Identity:
     """Everything of the new release that is not a tensor; `training` says what happened."""
-    seen = Seen(domain=domain.name, counts=domain.counts, data=digest_of_hashes(domain))
+    seen = Seen(
+        domain=domain.name,
+        counts=domain.counts,
+        data=digest_of_hashes(domain),
+        intensities=intensities_of(domain),
+    )
     earlier = () if parent is None else parent.identity.domains
     lineage: tuple[Ancestor, ...] = ()
     if parent is not None:

@@ -113,7 +113,7 @@ class RunFolder:
         buffer = io.BytesIO()
         torch.save(content, buffer)
         replace_file(self.path / CHECKPOINT, buffer.getvalue())
-        self._write_log(state.history)
+        self.write_log(state.history)
 
     def load(self) -> State | None:
         """The checkpoint, or None if the run has not finished an epoch.
@@ -133,8 +133,8 @@ class RunFolder:
             ) from error
 
     def finish(self) -> None:
-        """Removes the checkpoint, and what a killed process left, once the release is written; the logs stay."""
-        for file in [self.path / CHECKPOINT, *self.path.glob(".*.unfinished")]:
+        """Removes checkpoints, and what a killed process left, once the release is written; the logs stay."""
+        for file in [*self.path.rglob(CHECKPOINT), *self.path.rglob(".*.unfinished")]:
             file.unlink(missing_ok=True)
 
     @staticmethod
@@ -160,7 +160,8 @@ class RunFolder:
         except (ValueError, TypeError, LookupError) as error:
             raise UpdateError(f"{path / LOG}: damaged: {error}.") from error
 
-    def _write_log(self, history: list[Epoch]) -> None:
+    def write_log(self, history: list[Epoch]) -> None:
+        """Rewrites the log of epochs."""
         lines = [list(Epoch.__dataclass_fields__), *(list(asdict(epoch).values()) for epoch in history)]
         text = io.StringIO()
         csv.writer(text).writerows(lines)

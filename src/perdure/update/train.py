@@ -296,8 +296,8 @@ def _measure(release: Release, key: str, method: Method) -> Importance:
 
 
 def _adjusted(recipe: Recipe, release: Release, method: Method) -> Recipe:
-    """The recipe with what the method changes of it: learning rate and weight decay."""
-    rate = method.rate
+    """The recipe with what the method changes of it: learning rate (unless several are tried) and weight decay."""
+    rate = 1.0 if isinstance(method.rate, tuple) else method.rate
     if rate == "matched":
         assert method.importance is not None
         weights = release.memory.importance(method.importance.key, method.granularity)

@@ -324,7 +324,7 @@ def test_a_label_map_that_changed_is_noticed(tmp_path: Path, small: dict[str, An
 def test_a_folder_with_other_files_is_refused_and_kept(tmp_path: Path, small: dict[str, Any]) -> None:
     (tmp_path / "set").mkdir()
     (tmp_path / "set" / "notes.txt").write_text("mine")
-    with pytest.raises(DataError, match=r"set/phantom\.json: file: .*give another folder"):
+    with pytest.raises(DataError, match=r"set: folder: found no phantom\.json; .*give another folder"):
         write_dataset_of_labelmaps(tmp_path / "set", **small)
     assert [path.name for path in (tmp_path / "set").iterdir()] == ["notes.txt"]
 

@@ -5,24 +5,21 @@ The test subjects are travelling heads: each lies in every scanner, so that scan
 
 from __future__ import annotations
 
-import csv
 import hashlib
-import json
 import math
-import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
 
-import nibabel as nib
 import numpy as np
 from numpy.typing import NDArray
 
 from perdure.data.phantom.anatomy import Anatomy
 from perdure.data.phantom.deformation import majority, sampled
+from perdure.data.phantom.files import describe, holds, numbers_of, renumbered, save_image, save_labels, write_record
 from perdure.data.phantom.physics import Labels, TissueContrast
-from perdure.data.phantom.recipe import About, Structures, structures_of
+from perdure.data.phantom.recipe import About, Structures, check_names, check_structures, structures_of
 from perdure.data.phantom.scanner import SCANNERS, Scanner
 from perdure.errors import DataError, Problem
 from perdure.types import SPLITS, Split
@@ -56,9 +53,7 @@ FOLLOWING: Mapping[Split, int] = MappingProxyType({"train": 1, "val": 1})
 """Subjects of each later scanner: one scan to learn from, as in Özgün et al. 2020."""
 
 _OWN: tuple[Split, ...] = ("train", "val")  # the splits of which every scanner has subjects of its own
-_RECORD = "phantom.json"
 _FORMAT = 1
-_FULL_SCALE = 1000  # a signal of 1 in the 16-bit file
 _MARGIN_MM = 12.0  # of head around the structures
 _SUFFIXES = (".nii.gz", ".nii")
 
@@ -133,10 +128,10 @@ def write_dataset_of_labelmaps(
         "seed": seed,
         "about": asdict(about),
     }
-    if not _is_begun(folder, record):
+    if not holds(folder, record):
         _check_maps(maps, named, contrast, table)
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / _RECORD).write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+        write_record(folder, record)
     site = _Site(folder, named, contrast, float(spacing_mm), deviation, seed)
     done = 0
     for name, path in maps.items():
@@ -145,7 +140,8 @@ def write_dataset_of_labelmaps(
             done += 1
             if progress is not None:
                 progress(done, len(scans))
-    _describe(folder, about, named, scanners, spacing_mm, scans)
+    rows = [(scan.subject, scan.scanner, scan.split, scan.image, scan.label) for scan in scans]
+    describe(folder, about, named, scanners, spacing_mm, rows)
     return folder
 
 
@@ -187,17 +183,16 @@ class _Site:
         anatomy = Anatomy.read(labelmap)
         factor = max(1, round(self.spacing_mm / min(anatomy.spacing_mm)))
         fine, affine = cut(anatomy, _values(self.structures), self.spacing_mm, factor)
-        written = {value: values[0] for values in self.structures.values() for value in values}
+        written = numbers_of(self.structures)
         for scan in scans:
             if not (self.folder / scan.label).is_file():
                 # merged before the vote: what is not named stands together against a structure
-                _save(self.folder / scan.label, majority(_renumbered(fine, written), factor), affine)
+                save_labels(self.folder / scan.label, majority(renumbered(fine, written), factor), affine)
             if not (self.folder / scan.image).is_file():
                 voxel = self.spacing_mm / factor
                 generator = _generator(self.seed, scan.subject, scan.scanner.name)
                 volume = self._before(scan).image(fine, (voxel, voxel, voxel), generator, factor)
-                stored = np.clip(np.rint(volume * _FULL_SCALE), 0, np.iinfo(np.int16).max)
-                _save(self.folder / scan.image, stored.astype(np.int16), affine)
+                save_image(self.folder / scan.image, volume, affine)
             yield scan
 
     def _before(self, scan: _Scan) -> Scanner:
@@ -319,15 +314,10 @@ def _check_arguments(
         raise ValueError(
             f"`spacing_mm` must be above 0, `deviation` and `seed` 0 or more; got {spacing_mm}, {deviation} and {seed}."
         )
-    values = _values(structures)
-    fit = all(structures.values()) and all(0 < value <= np.iinfo(np.uint16).max for value in values)
-    if not values or not fit or len(set(values)) < len(values):
-        raise ValueError(
-            f"`structures` must give every structure values of its own, from 1 to 65535; got {structures}."
-        )
-    names = [scanner.name for scanner in scanners]
-    if not names or len(set(names)) < len(names) or not all(re.fullmatch(r"\w[\w.-]*", name) for name in names):
-        raise ValueError(f"Each scanner needs a name of its own, of letters, digits and `_.-`; got {names}.")
+    if not structures:
+        raise ValueError("`structures` must name one or more, and give every structure values of its own; got none.")
+    check_structures(structures)
+    check_names(scanners)
     for argument, count in zip(("first", "following"), counts, strict=True):
         if set(count) != set(_OWN) or min(count.values()) < 1:
             raise ValueError(f"`{argument}` must give 1 or more subjects for train and for val; got {dict(count)}.")
@@ -358,22 +348,6 @@ def _dealt(
     return sorted(scans, key=lambda scan: (names.index(scan.scanner.name), SPLITS.index(scan.split), scan.subject))
 
 
-def _is_begun(folder: Path, record: Mapping[str, object]) -> bool:
-    """Whether the folder belongs to a run with these arguments; False where it is missing or empty."""
-    if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
-        return False
-    again = "give another folder, or remove this one"
-    file = folder / _RECORD
-    try:
-        found = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise DataError([Problem(str(file), "file", str(error), f"the record of a phantom set; {again}")]) from error
-    other = sorted(key for key in record if not isinstance(found, dict) or found.get(key) != record[key])
-    if other:
-        raise DataError([Problem(str(file), ", ".join(other), "a set made with other arguments", again)])
-    return True
-
-
 def _generator(seed: int, *names: str) -> np.random.Generator:
     """Randomness of a seed and of who is scanned where, whatever else is scanned."""
     return np.random.default_rng([seed, *hashlib.sha256("/".join(names).encode()).digest()])
@@ -381,58 +355,3 @@ def _generator(seed: int, *names: str) -> np.random.Generator:
 
 def _values(structures: Mapping[str, tuple[int, ...]]) -> list[int]:
     return [value for values in structures.values() for value in values]
-
-
-def _renumbered(labels: Labels, written: Mapping[int, int]) -> Labels:
-    """The label map with each value replaced by what it is written as, and all others by 0."""
-    values, places = np.unique(labels, return_inverse=True)
-    numbers = np.array([written.get(int(value), 0) for value in values])
-    return numbers.astype(np.min_scalar_type(max(written.values())))[places.reshape(labels.shape)]
-
-
-def _save(path: Path, voxels: NDArray[np.generic], affine: NDArray[np.float64]) -> None:
-    """Writes a file that is there whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    image = nib.Nifti1Image(voxels, affine)
-    image.header.set_xyzt_units("mm")
-    unfinished = path.with_name(f".{path.name}")
-    image.to_filename(unfinished)
-    unfinished.replace(path)
-
-
-def _describe(
-    folder: Path,
-    about: About,
-    structures: Mapping[str, tuple[int, ...]],
-    scanners: Sequence[Scanner],
-    spacing_mm: float,
-    scans: Sequence[_Scan],
-) -> None:
-    """Writes manifest.csv and dataset.toml."""
-    with (folder / "manifest.csv").open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(("id", "subject", "domain", "split", "image", "label"))
-        for scan in scans:
-            domain = scan.scanner.name
-            writer.writerow((f"{domain}_{scan.subject}", scan.subject, domain, scan.split, scan.image, scan.label))
-    fields: dict[str, object] = {
-        "name": about.name,
-        "title": about.title if "SIMULATED" in about.title else f"SIMULATED: {about.title}",
-        "task": "segmentation",
-        "modality": about.modality,
-        "domains": [scanner.name for scanner in scanners],
-        "spacing": [float(spacing_mm)] * 3,
-        "licence": about.licence,
-        "citation": about.citation,
-        "labels": {"background": 0} | {name: values[0] for name, values in structures.items()},
-    }
-    (folder / "dataset.toml").write_text("\n".join(map(_toml, fields.items())) + "\n", encoding="utf-8")
-
-
-def _toml(field: tuple[str, object]) -> str:
-    """A key and its value; JSON's strings, numbers and lists of them are also TOML."""
-    key, value = field
-    if isinstance(value, dict):
-        return "\n".join(["", f"[{key}]", *map(_toml, value.items())])
-    plain = key if re.fullmatch(r"[\w-]+", key, re.ASCII) else json.dumps(key, ensure_ascii=False)
-    return f"{plain} = {json.dumps(value, ensure_ascii=False)}"

@@ -99,13 +99,7 @@ class Recipe:
                 f"got {self.spacing_mm}, {self.supersampling}, {self.seed}."
             )
         _check_scanners(self.scanners, self.subjects)
-        values = [value for structure in self.structures.values() for value in structure]
-        fit = all(self.structures.values()) and all(0 < value <= _LARGEST for value in values)
-        if not fit or len(set(values)) < len(values):
-            raise ValueError(
-                f"`structures` must give every structure values of its own, from 1 to {_LARGEST}; "
-                f"got {dict(self.structures)}."
-            )
+        check_structures(self.structures)
 
     def anatomy(self, number: int) -> Anatomy:
         """The anatomy that a subject is a deformation of."""
@@ -176,11 +170,34 @@ def structures_of(structures: Structures) -> dict[str, tuple[int, ...]]:
     return {name: values for name, values in listed.items() if values != (0,)}
 
 
-def _check_scanners(scanners: Sequence[Scanner], subjects: Subjects) -> None:
+def check_structures(structures: Mapping[str, tuple[int, ...]]) -> None:
+    """Passes if every structure has values of its own that 16 bits hold.
+
+    Raises:
+        ValueError: if not.
+    """
+    values = [value for structure in structures.values() for value in structure]
+    fit = all(structures.values()) and all(0 < value <= _LARGEST for value in values)
+    if not fit or len(set(values)) < len(values):
+        raise ValueError(
+            f"`structures` must give every structure values of its own, from 1 to {_LARGEST}; got {dict(structures)}."
+        )
+
+
+def check_names(scanners: Sequence[Scanner]) -> list[str]:
+    """The names of scanners, each of which can be that of a folder.
+
+    Raises:
+        ValueError: if one cannot, or there are none.
+    """
     names = [scanner.name for scanner in scanners]
-    unfit = [name for name in names if not re.fullmatch(r"\w[\w.-]*", name)]
-    if not names or unfit or len(set(names)) < len(names):
+    if not names or len(set(names)) < len(names) or not all(re.fullmatch(r"\w[\w.-]*", name) for name in names):
         raise ValueError(f"Each scanner needs a name of its own, of letters, digits and `_.-`; got {names}.")
+    return names
+
+
+def _check_scanners(scanners: Sequence[Scanner], subjects: Subjects) -> None:
+    names = check_names(scanners)
     if set(subjects) != set(names):
         raise ValueError(f"`subjects` must have one entry for each of the scanners {names}; got {sorted(subjects)}.")
     for name, counts in subjects.items():

@@ -1,0 +1,1 @@
+"""What a grid found, as a page: tables, figures, and in short for the terminal."""

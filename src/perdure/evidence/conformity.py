@@ -1,0 +1,196 @@
+"""Was the update one that the plan allows, and was the plan fixed before anybody saw a score?
+
+None of these criteria is a matter of chance: each is met, outside the plan, or undecided where the record is missing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import datetime
+from typing import TYPE_CHECKING, Literal
+
+from perdure.evidence.verdict import Criterion, Outcome
+
+if TYPE_CHECKING:
+    from perdure.evidence.judged import HashedScores, Judged
+    from perdure.evidence.plan import Range
+    from perdure.release import Identity
+
+METRIC = {"dice": "segmentation", "kappa": "classification"}
+
+_NO_RELEASE = "the release folder of the candidate is not in the workspace, so nobody can tell how it was made"
+
+
+def conformity(judged: Judged) -> tuple[Criterion, ...]:
+    """Every criterion that is no matter of chance."""
+    return (*_plan(judged), *_modifications(judged), *_data(judged), *_looks(judged))
+
+
+def _plan(judged: Judged) -> Iterator[Criterion]:
+    plan, header = judged.plan.plan, judged.scores.header
+    yield _declared(judged)
+    is_test = header.split == "test"
+    yield _is("plan", "split", is_test, f"the scores are of the {header.split} split; the plan is about test")
+    fits = METRIC[plan.metric] == header.task
+    yield _is("plan", "metric", fits, f"the plan is about {plan.metric}, the scores are of a {header.task}")
+    unnamed = sorted(set(_earlier(judged)) - set(plan.earlier))
+    said = f"not named as earlier: {', '.join(unnamed)}" if unnamed else "every domain learnt before is named"
+    yield _is("plan", "earlier domains", not unnamed, said)
+    if plan.first is not None:
+        found = None if judged.identity is None else (*(one.id for one in judged.identity.lineage), "")[0]
+        first = judged.first.id if judged.first is not None else found
+        if first is None:
+            yield _criterion("plan", "first release", "undecided", "nobody can tell which release the line began with")
+        else:
+            said = f"the line began with {first[:12] or 'the candidate'}; the plan says {plan.first[:12]}"
+            yield _is("plan", "first release", first == plan.first, said)
+
+
+def _declared(judged: Judged) -> Criterion:
+    """Whether the plan that was in force when the candidate's test scores came to be is this very file."""
+    name = "declared"
+    declared = [entry for entry in judged.entries if entry.action == "declared"]
+    ours = [entry for entry in declared if entry.details.get("plan") == judged.plan.sha256]
+    if not declared:
+        said = "no plan was ever declared in the ledger; run `perdure gate --plan ... --declare` before scoring"
+        return _criterion("plan", name, "outside plan", said)
+    looks = [
+        entry
+        for entry in judged.entries
+        if entry.action == "looked" and entry.release == judged.candidate.id and entry.details.get("split") == "test"
+    ]
+    first_look = min((entry.number for entry in looks), default=None)
+    before = [entry for entry in declared if first_look is None or entry.number < first_look]
+    if not before:
+        said = "the candidate had been scored on a test split before any plan was declared"
+        return _criterion("plan", name, "outside plan", said)
+    in_force = before[-1]
+    if in_force.details.get("plan") != judged.plan.sha256:
+        found = f"{in_force.details.get('name')}, SHA-256 {str(in_force.details.get('plan'))[:12]}"
+        later = "; this one was declared after the scores existed" if ours else ""
+        said = f"this file (SHA-256 {judged.plan.sha256[:12]}) is not the plan in force, {found}{later}"
+        return _criterion("plan", name, "outside plan", f"{said}; it was edited, or is another")
+    early = [file for file in judged.files if _has(judged, file) and file.scores.header.created < in_force.time]
+    if early:
+        said = f"{early[0].scores.source} was scored {_day(early[0].scores.header.created)}, before the plan was"
+        return _criterion("plan", name, "outside plan", f"{said} declared {_day(in_force.time)}")
+    return _criterion("plan", name, "met", f"declared {_day(in_force.time)}, before the first look")
+
+
+def _has(judged: Judged, file: HashedScores) -> bool:
+    return judged.candidate.id in {release.id for release in file.scores.header.releases}
+
+
+def _earlier(judged: Judged) -> tuple[str, ...]:
+    """The domains that the candidate had learnt before its update, as far as they are known."""
+    if judged.identity is not None:
+        return tuple(seen.domain for seen in judged.identity.domains[:-1])
+    return tuple(one.domain for one in judged.scores.header.releases if one.id in judged.ancestors)
+
+
+def _modifications(judged: Judged) -> Iterator[Criterion]:
+    allowed, identity = judged.plan.plan.modifications, judged.identity
+    domain = judged.domain
+    said = f"updated to {domain}; allowed {_or(allowed.domains)}"
+    yield _is("modification", "domain", domain in allowed.domains, said)
+    if not judged.is_update:
+        yield _criterion("modification", "update", "outside plan", "the candidate has no parent; it is no update")
+    if identity is None:
+        for what in ("method", "batch norm", "strength"):
+            yield _criterion("modification", what, "undecided", _NO_RELEASE)
+        return
+    method, batch_norm = identity.method.get("name"), identity.method.get("batch_norm")
+    yield _is("modification", "method", method in allowed.methods, f"by {method}; allowed {_or(allowed.methods)}")
+    yield _is(
+        "modification",
+        "batch norm",
+        batch_norm in allowed.batch_norm,
+        f"batch norm {batch_norm}; allowed {_or(allowed.batch_norm)}",
+    )
+    yield _strength(identity, allowed.strength.get(str(method)))
+
+
+def _strength(identity: Identity, bounds: Range | None) -> Criterion:
+    if bounds is None:
+        return _criterion("modification", "strength", "met", "the plan sets no bounds for this method")
+    regularizer = identity.method.get("regularizer")
+    strength = regularizer.get("strength") if isinstance(regularizer, dict) else None
+    if isinstance(strength, bool) or not isinstance(strength, int | float):
+        said = f"strength {strength!r} is no number; allowed {bounds.said()}"
+        return _criterion("modification", "strength", "outside plan", said)
+    return _is("modification", "strength", bounds.holds(strength), f"strength {strength:g}; allowed {bounds.said()}")
+
+
+def _data(judged: Judged) -> Iterator[Criterion]:
+    amounts = judged.plan.plan.data
+    for what, bounds in (("subjects", amounts.subjects), ("cases", amounts.cases)):
+        if bounds is None:
+            continue
+        if judged.identity is None:
+            yield _criterion("data", what, "undecided", _NO_RELEASE)
+            continue
+        counts = judged.identity.domains[-1].counts
+        found = (counts.subjects if what == "subjects" else counts.cases).get("train", 0)
+        said = f"trained on {found} {what} of {judged.domain}; allowed {bounds.said()}"
+        yield _is("data", what, bounds.holds(found), said)
+
+
+def _looks(judged: Judged) -> Iterator[Criterion]:
+    """How many candidates were scored on each test split; a release that is scored again gives the same numbers."""
+    at_most = judged.plan.plan.looks.at_most
+    hashes = {file.sha256 for file in judged.files}
+    recorded = {entry.details.get("scores") for entry in judged.entries if entry.action in ("evaluated", "looked")}
+    strange = [file.scores.source for file in judged.files if file.sha256 not in recorded]
+    said = f"not recorded in the ledger, so nobody knows where they are from: {', '.join(strange)}"
+    if strange:
+        yield _criterion("looks", "score files", "undecided", said)
+    else:
+        yield _criterion("looks", "score files", "met", "the ledger has every score file, byte for byte")
+    domains = dict.fromkeys([*judged.plan.plan.earlier, judged.domain])
+    for domain in domains:
+        looks = [
+            entry
+            for entry in judged.entries
+            if entry.action == "looked"
+            and entry.details.get("domain") == domain
+            and entry.details.get("split") == "test"
+            and entry.release not in judged.ancestors
+        ]
+        releases = {entry.release for entry in looks}
+        if len(releases) > at_most:
+            said = f"{len(releases)} candidates were scored on the test split of {domain}; the plan allows {at_most}"
+            yield _criterion("looks", domain, "outside plan", said, domain)
+        elif not any(e.release == judged.candidate.id and e.details.get("scores") in hashes for e in looks):
+            said = f"no look at the test split of {domain} is recorded for these score files; evaluate in the workspace"
+            yield _criterion("looks", domain, "undecided", said, domain)
+        else:
+            said = f"{len(releases)} of {at_most} candidates scored on the test split of {domain}"
+            yield _criterion("looks", domain, "met", said, domain)
+
+
+def _is(
+    kind: Literal["plan", "modification", "data"],
+    what: str,
+    holds: bool,
+    said: str,
+) -> Criterion:
+    return _criterion(kind, what, "met" if holds else "outside plan", said)
+
+
+def _criterion(
+    kind: Literal["plan", "modification", "data", "looks"],
+    what: str,
+    outcome: Outcome,
+    said: str,
+    domain: str | None = None,
+) -> Criterion:
+    reason = f"{said[0].upper()}{said[1:]}."
+    return Criterion(name=f"{kind} {what}", kind=kind, domain=domain, outcome=outcome, reason=reason)
+
+
+def _or(names: tuple[str, ...]) -> str:
+    return " or ".join(names)
+
+
+def _day(time: datetime) -> str:
+    return f"{time:%Y-%m-%d %H:%M:%S}"

@@ -1,0 +1,118 @@
+"""Is a workspace as its ledger has it: the chain, every release, and the plans, scores and verdicts beside them?"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from perdure.errors import EvaluationError, Problem
+from perdure.evidence.ledger import FILE, Entry, Head, Ledger
+from perdure.evidence.workspace import entry_of, files, made, release_folders, release_problems
+from perdure.release.folder import sha256
+
+RECORDED = {"declared": "plan", "evaluated": "scores", "gated": "sha256", "approved": "verdict"}
+"""By action, the detail that holds the SHA-256 of the file that the detail `file` names."""
+
+
+@dataclass(frozen=True)
+class Verification:
+    """What `verify` found.
+
+    Args:
+        problems: everything that is not as it was written, each with its file.
+        notes: what is no problem, and worth knowing.
+        head: where the ledger ends, as far as it can be read.
+        releases: how many release folders were looked at.
+        files: how many files were compared by their hash.
+    """
+
+    problems: tuple[Problem, ...]
+    notes: tuple[str, ...]
+    head: Head
+    releases: int
+    files: int
+
+
+def verify(workspace: Path, head: str | None = None) -> Verification:
+    """Compares a workspace with its ledger, every byte of it.
+
+    Args:
+        workspace: the folder that holds the releases and `ledger.jsonl`.
+        head: a hash that was kept elsewhere; the ledger must still hold the entry with it.
+    """
+    ledger = Ledger(workspace / FILE)
+    entries = ledger.readable()
+    problems = [*ledger.problems(), *_start(ledger, entries), *_kept(ledger, entries, head)]
+    folders = _folders(workspace, entries)
+    compared, seen = 0, set()
+    for folder in folders:
+        entry = entry_of(folder, entries)
+        if entry is None:
+            allowed = "train, adopt, update or evaluate it here, or take it away"
+            problems.append(Problem(str(folder), "release", "one that has no entry in the ledger", allowed))
+            continue
+        problems += release_problems(folder, entry)
+        compared += len(files(entry))
+        seen.add(entry.release)
+    other, number = _evidence(workspace, entries)
+    end = Head(entries=len(entries), hash=entries[-1].hash) if entries else Head()
+    notes = tuple(_notes(made(entries).values(), seen))
+    return Verification((*problems, *other), notes, end, len(folders), compared + number)
+
+
+def _start(ledger: Ledger, entries: Sequence[Entry]) -> Iterator[Problem]:
+    if not entries and not ledger.path.exists():
+        allowed = "the next train, adopt, update or evaluate begins one with what is there"
+        yield Problem(str(ledger.path), "file", "none", allowed)
+
+
+def _kept(ledger: Ledger, entries: Sequence[Entry], head: str | None) -> Iterator[Problem]:
+    if head is not None and head.strip().lower() not in {entry.hash for entry in entries}:
+        allowed = "the ledger that it was taken from has lost its end, was written anew, or is another one"
+        yield Problem(str(ledger.path), f"head {head.strip()}", "no entry with this hash", allowed)
+
+
+def _folders(workspace: Path, entries: Iterable[Entry]) -> tuple[Path, ...]:
+    """Release folders, those among them that have lost their `release.json`."""
+    named = {workspace / str(entry.details.get("name")) for entry in made(entries).values()}
+    return tuple(sorted({*release_folders(workspace), *(folder for folder in named if folder.is_dir())}))
+
+
+def _evidence(workspace: Path, entries: Sequence[Entry]) -> tuple[list[Problem], int]:
+    """What is wrong with plans, scores and verdicts that stand in the workspace, and how many were compared."""
+    hashes: dict[str, list[str]] = {}
+    for entry in entries:
+        name, digest = entry.details.get("file"), entry.details.get(RECORDED.get(entry.action, ""))
+        if isinstance(name, str) and isinstance(digest, str):
+            hashes.setdefault(name, []).append(digest)
+    present = {name: sha256(workspace / name) for name in sorted(hashes) if (workspace / name).is_file()}
+    problems = [
+        Problem(str(workspace / name), "content", f"SHA-256 {found}", f"the ledger has {', '.join(hashes[name])}")
+        for name, found in present.items()
+        if found not in hashes[name]
+    ]
+    known = {digest for digests in hashes.values() for digest in digests}
+    for path in sorted({*workspace.glob("*.parquet")} - {workspace / name for name in present}):
+        if sha256(path) not in known and _is_of(path, set(made(entries))):
+            allowed = "scores are recorded when they are computed; evaluate again"
+            problems.append(Problem(str(path), "scores", "ones that have no entry in the ledger", allowed))
+    return problems, len(present)
+
+
+def _is_of(path: Path, releases: set[str]) -> bool:
+    from perdure.evaluation import Scores
+
+    try:
+        return any(release.id in releases for release in Scores.read(path).header.releases)
+    except EvaluationError:
+        return False
+
+
+def _notes(entries: Iterable[Entry], seen: set[str | None]) -> Iterator[str]:
+    for entry in entries:
+        name = entry.details.get("name")
+        if entry.details.get("found"):
+            yield f"{name}: was there when it was first recorded, {entry.time:%Y-%m-%d}; nobody saw it being made."
+        if entry.release not in seen:
+            yield f"{name}: its folder is not here; it was moved or removed."

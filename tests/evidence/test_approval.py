@@ -1,0 +1,112 @@
+from __future__ import annotations
+
+import hashlib
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from perdure.errors import LedgerError
+from perdure.evaluation.evaluate import scored
+from perdure.evidence.approval import approve
+from perdure.evidence.ledger import Ledger
+from perdure.evidence.verdict import Criterion, Outcome, PlanReference, Verdict
+from perdure.evidence.verification import verify
+from perdure.release import Release
+from workspaces import workspace
+
+DECISIONS: dict[Outcome, str] = {
+    "met": "ACCEPT", "violated": "REJECT", "undecided": "INCONCLUSIVE", "outside plan": "OUTSIDE PLAN"
+}  # fmt: skip
+
+
+def gated(folder: Path, candidate: Release, outcome: Outcome = "met", *, is_recorded: bool = True) -> Path:
+    """A verdict in the workspace, as the gate leaves it."""
+    verdict = Verdict.model_validate(
+        {
+            "verdict": DECISIONS[outcome],
+            "plan": PlanReference(name="plan", sha256="a" * 64),
+            "candidate": scored(candidate),
+            "parent": None,
+            "first": None,
+            "criteria": (Criterion(name="floor a", kind="floor", outcome=outcome, reason="Said."),),
+            "scores": ("b" * 64, "c" * 64),
+            "created": datetime(2026, 1, 1, tzinfo=UTC),
+        }
+    )
+    verdict.write(folder / "verdict.json")
+    if is_recorded:
+        Ledger.beside(folder / "base").append(
+            "gated", candidate.id, plan="a" * 64, verdict=verdict.verdict, scores=["c" * 64, "b" * 64]
+        )
+    return folder / "verdict.json"
+
+
+def test_an_accepted_release_is_approved_by_a_person_once(tmp_path: Path) -> None:
+    _, candidate = workspace(tmp_path)
+    verdict = gated(tmp_path, candidate)
+    entry = approve(tmp_path / "candidate", verdict, "  Dr. Ada \t Lovelace ")
+    assert (entry.action, entry.release) == ("approved", candidate.id)
+    assert entry.details == {
+        "name": "Dr. Ada Lovelace",
+        "verdict": hashlib.sha256(verdict.read_bytes()).hexdigest(),
+        "decision": "ACCEPT",
+        "file": "verdict.json",
+    }
+    assert approve(tmp_path / "candidate", verdict, "Dr. Ada Lovelace") == entry
+    second = approve(tmp_path / "candidate", verdict, "Charles Babbage")
+    assert second.number == entry.number + 1
+    assert verify(tmp_path).problems == ()
+
+
+@pytest.mark.parametrize("outcome", ["violated", "undecided", "outside plan"])
+def test_any_other_verdict_is_approved_only_with_a_reason_which_is_recorded(tmp_path: Path, outcome: Outcome) -> None:
+    _, candidate = workspace(tmp_path)
+    verdict = gated(tmp_path, candidate, outcome)
+    with pytest.raises(LedgerError, match=f"verdict: found {DECISIONS[outcome]}; only ACCEPT is approved"):
+        approve(tmp_path / "candidate", verdict, "A")
+    assert Ledger.beside(tmp_path / "base").entries()[-1].action == "gated"
+    entry = approve(tmp_path / "candidate", verdict, "A", "the old scanner is gone")
+    assert (entry.details["decision"], entry.details["override"]) == (DECISIONS[outcome], "the old scanner is gone")
+
+
+def test_a_verdict_about_another_release_is_never_approved(tmp_path: Path) -> None:
+    base, _ = workspace(tmp_path)
+    verdict = gated(tmp_path, base)
+    for override in (None, "reason"):
+        with pytest.raises(LedgerError, match=rf"candidate: found base \({base.id}\)"):
+            approve(tmp_path / "candidate", verdict, "A", override)
+
+
+def test_a_verdict_that_no_gate_gave_is_refused(tmp_path: Path) -> None:
+    _, candidate = workspace(tmp_path)
+    verdict = gated(tmp_path, candidate, is_recorded=False)
+    with pytest.raises(LedgerError, match="one that the ledger does not know"):
+        approve(tmp_path / "candidate", verdict, "A")
+
+
+@pytest.mark.parametrize("change", [("b" * 64, "d" * 64), ("a" * 64, "e" * 64)])
+def test_a_verdict_from_other_scores_or_another_plan_than_the_gate_recorded_is_refused(
+    tmp_path: Path, change: tuple[str, str]
+) -> None:
+    _, candidate = workspace(tmp_path)
+    verdict = gated(tmp_path, candidate)
+    verdict.write_text(verdict.read_text().replace(*change))
+    with pytest.raises(LedgerError, match="one that the ledger does not know"):
+        approve(tmp_path / "candidate", verdict, "A")
+
+
+def test_a_damaged_release_is_not_approved(tmp_path: Path) -> None:
+    _, candidate = workspace(tmp_path)
+    verdict = gated(tmp_path, candidate)
+    (tmp_path / "candidate" / "weights.safetensors").write_bytes(b"")
+    with pytest.raises(LedgerError, match=r"weights\.safetensors: content: found SHA-256"):
+        approve(tmp_path / "candidate", verdict, "A", "reason")
+
+
+@pytest.mark.parametrize(("name", "override"), [(" \n", None), ("A", "  ")])
+def test_a_name_and_a_reason_are_not_empty(tmp_path: Path, name: str, override: str | None) -> None:
+    _, candidate = workspace(tmp_path)
+    verdict = gated(tmp_path, candidate)
+    with pytest.raises(LedgerError, match="needs the"):
+        approve(tmp_path / "candidate", verdict, name, override)
