@@ -15,11 +15,11 @@ import numpy as np
 import polars as pl
 
 from perdure.evaluation import Header, ScoredRelease, Scores, classification_rows, segmentation_rows
-from perdure.evidence.gate import gate
-from perdure.evidence.judged import HashedScores
-from perdure.evidence.ledger import Ledger
-from perdure.evidence.plan import ChangePlan, PlanFile
-from perdure.evidence.verdict import Criterion, Verdict
+from perdure.evidence.gate.gate import gate
+from perdure.evidence.gate.judged import HashedScores
+from perdure.evidence.gate.plan import ChangePlan, PlanFile
+from perdure.evidence.gate.verdict import Criterion, Verdict
+from perdure.evidence.ledger.ledger import Ledger
 
 FIRST, PARENT, CANDIDATE = "1" * 64, "2" * 64, "3" * 64
 STRUCTURES = ("background", "organ", "lesion")

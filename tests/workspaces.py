@@ -11,7 +11,7 @@ import polars as pl
 import fakes
 from perdure.evaluation import Header, Scores, segmentation_rows
 from perdure.evaluation.evaluate import scored
-from perdure.evidence.recording import record_release
+from perdure.evidence.ledger.recording import record_release
 from perdure.release import Ancestor, Release
 
 

@@ -26,10 +26,10 @@ import torch
 from safetensors.torch import save_file
 
 from perdure.evaluation import Header, ScoredRelease, Scores, segmentation_rows
-from perdure.evidence.gate import declare
-from perdure.evidence.ledger import Ledger
-from perdure.evidence.plan import PlanFile
-from perdure.evidence.recording import record_release, record_scores
+from perdure.evidence.gate.gate import declare
+from perdure.evidence.gate.plan import PlanFile
+from perdure.evidence.ledger.ledger import Ledger
+from perdure.evidence.ledger.recording import record_release, record_scores
 from perdure.models import NetworkSpec
 from perdure.release import Ancestor, Identity, Seen
 from perdure.release.folder import sha256

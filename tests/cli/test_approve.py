@@ -7,8 +7,8 @@ import pytest
 
 from command import Command
 from perdure.evaluation.evaluate import scored
-from perdure.evidence.ledger import Ledger
-from perdure.evidence.verdict import Criterion, PlanReference, Verdict
+from perdure.evidence.gate.verdict import Criterion, PlanReference, Verdict
+from perdure.evidence.ledger.ledger import Ledger
 from workspaces import workspace
 
 

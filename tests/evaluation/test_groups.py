@@ -10,7 +10,7 @@ import pytest
 from perdure.errors import DataError, EvaluationError
 from perdure.evaluation import Header, Scores, union
 from perdure.evaluation.groups import with_groups
-from perdure.evidence.remote import salted
+from perdure.evidence.remote.sealing import salted
 
 MakeScores = Callable[..., Scores]
 

@@ -13,8 +13,8 @@ import pytest
 from fakes import Threshold, picture_contract, release
 from perdure.errors import ConfigurationError, ReleaseError
 from perdure.evaluation import ScoredRelease
+from perdure.evidence.gate.verdict import Criterion, PlanReference, Verdict
 from perdure.evidence.publishing import publish
-from perdure.evidence.verdict import Criterion, PlanReference, Verdict
 from perdure.release import Release
 
 mlflow = pytest.importorskip("mlflow", reason="the extra `mlflow` is not installed")

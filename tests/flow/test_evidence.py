@@ -11,7 +11,7 @@ import pytest
 import synthetic
 from command import Command, quietly
 from perdure.evaluation import Scores
-from perdure.evidence.ledger import Ledger
+from perdure.evidence.ledger.ledger import Ledger
 from perdure.release import read_identity
 
 ALTERED = 7

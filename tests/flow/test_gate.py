@@ -9,7 +9,7 @@ import pytest
 from command import Command, quietly
 from gate_workspace import the
 from perdure.evaluation import Scores
-from perdure.evidence.verdict import Verdict
+from perdure.evidence.gate.verdict import Verdict
 from synthetic import write_images
 
 PLAN = """

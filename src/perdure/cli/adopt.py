@@ -53,7 +53,7 @@ def adopt(
             merge_sides=merge_sides, mean=mean, std=std,
         )  # fmt: skip
         check_network(spec, contract, weights, trust or (), is_trained=True)
-        from perdure.evidence.recording import record_release
+        from perdure.evidence.ledger.recording import record_release
         from perdure.evidence.release_text import identity_panel, identity_record
         from perdure.update import adopt
 

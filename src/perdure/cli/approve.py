@@ -30,7 +30,7 @@ def approve(
 
     Example: perdure approve releases/b --verdict releases/verdict.json
     """
-    from perdure.evidence.approval import approvable, approve
+    from perdure.evidence.ledger.approval import approvable, approve
 
     _, given = approvable(release, verdict, override)
     if name is None:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from perdure.data import FolderDomain
     from perdure.evaluation import Scores
-    from perdure.evidence.remote import Sealed
+    from perdure.evidence.remote.sealing import Sealed
     from perdure.release import Release
 
 _REMOTE = "Evidence of other sites"
@@ -77,11 +77,11 @@ def evaluate(
         raise ConfigurationError(f"--signed {signed}: a site signs only what it scored itself; leave --remote out.")
     check_device(device)
     from perdure.evaluation.evaluate import scored
-    from perdure.evidence.joining import joined
-    from perdure.evidence.recording import record_release, record_scores
-    from perdure.evidence.remote import unsealed
+    from perdure.evidence.ledger.recording import record_release, record_scores
+    from perdure.evidence.remote.joining import joined
+    from perdure.evidence.remote.sealing import unsealed
+    from perdure.evidence.remote.signing import private_key, public_key, salt_of
     from perdure.evidence.scores_text import scores_record, scores_renderables
-    from perdure.evidence.signing import private_key, public_key, salt_of
     from perdure.release import Release
 
     key = None if signed is None else (private_key(signed), salt_of(signed))
@@ -141,8 +141,8 @@ def _sealed(
     scores: Scores, domains: Sequence[FolderDomain], key: Ed25519PrivateKey, salt: bytes
 ) -> tuple[bytes, dict[str, Any]]:
     """What goes to the other site, and what the ledger says of it."""
-    from perdure.evidence.remote import case_set, sealed
-    from perdure.evidence.signing import fingerprint
+    from perdure.evidence.remote.sealing import case_set, sealed
+    from perdure.evidence.remote.signing import fingerprint
 
     cases = {one.name: case_set(one, scores.header.split, salt) for one in domains}
     return sealed(scores, cases, key, salt), {"signed": fingerprint(key.public_key())}

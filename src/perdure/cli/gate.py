@@ -12,8 +12,8 @@ from perdure.cli.console import INCONCLUSIVE, OUTSIDE_PLAN, REJECTED, show
 from perdure.errors import ConfigurationError
 
 if TYPE_CHECKING:
-    from perdure.evidence.ledger import Ledger
-    from perdure.evidence.plan import PlanFile
+    from perdure.evidence.gate.plan import PlanFile
+    from perdure.evidence.ledger.ledger import Ledger
 
 EXIT_CODES = {"ACCEPT": 0, "REJECT": REJECTED, "OUTSIDE PLAN": OUTSIDE_PLAN, "INCONCLUSIVE": INCONCLUSIVE}
 
@@ -51,8 +51,8 @@ def gate(
         raise ConfigurationError("--declare: records the plan and judges nothing; leave the other options out.")
     if not declare and not (scores and out):
         raise ConfigurationError("--scores and --out: both are needed to judge a candidate; or --declare the plan.")
-    from perdure.evidence.ledger import FILE, Ledger
-    from perdure.evidence.plan import PlanFile
+    from perdure.evidence.gate.plan import PlanFile
+    from perdure.evidence.ledger.ledger import FILE, Ledger
 
     read = PlanFile.read(plan)
     book = Ledger(ledger or plan.absolute().parent / FILE)
@@ -67,7 +67,7 @@ def gate(
 
 def _declare(plan: PlanFile, ledger: Ledger, as_json: bool) -> None:
     """Writes the plan's hash into the ledger, unless it is the plan in force already."""
-    from perdure.evidence.gate import declare
+    from perdure.evidence.gate.gate import declare
 
     entry, is_new = declare(plan, ledger)
     done = "declared" if is_new else "is the plan in force already; nothing was done"
@@ -83,10 +83,10 @@ def _judge(
     candidate: str | None,
     as_json: bool,
 ) -> str:
-    from perdure.evidence.gate import gate, identity_of, record
-    from perdure.evidence.judged import HashedScores, candidate_of, judged_scores
-    from perdure.evidence.junit import junit as junit_of
-    from perdure.evidence.verdict_text import verdict_renderables
+    from perdure.evidence.gate.gate import gate, identity_of, record
+    from perdure.evidence.gate.judged import HashedScores, candidate_of, judged_scores
+    from perdure.evidence.gate.junit import junit as junit_of
+    from perdure.evidence.gate.verdict_text import verdict_renderables
     from perdure.release.folder import replace_file
 
     files = [HashedScores.read(path) for path in scores]

@@ -20,7 +20,7 @@ def key(
 
     Example: perdure key --out site-a.key
     """
-    from perdure.evidence.signing import fingerprint, new_key, public_path, salt_path
+    from perdure.evidence.remote.signing import fingerprint, new_key, public_path, salt_path
 
     record = {"fingerprint": fingerprint(new_key(out)), "public": str(public_path(out)), "salt": str(salt_path(out))}
     show(

@@ -21,8 +21,8 @@ def log(
 
     Example: perdure log releases
     """
-    from perdure.evidence.ledger import FILE, Ledger
-    from perdure.evidence.ledger_text import entries_table, head_sentence
+    from perdure.evidence.ledger.ledger import FILE, Ledger
+    from perdure.evidence.ledger.ledger_text import entries_table, head_sentence
 
     ledger = Ledger(workspace / FILE if workspace.is_dir() else workspace)
     if not ledger.path.exists() and not ledger.head_path.exists():

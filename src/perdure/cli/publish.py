@@ -25,8 +25,8 @@ def publish(
 
     Example: perdure publish releases/b --to http://localhost:5000 --name brains --verdict verdict.json
     """
+    from perdure.evidence.gate.verdict import Verdict
     from perdure.evidence.publishing import publish
-    from perdure.evidence.verdict import Verdict
 
     read = None if verdict is None else Verdict.read(verdict)
     version = publish(release, to, name, read)

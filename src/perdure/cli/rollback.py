@@ -21,7 +21,7 @@ def rollback(
 
     Example: perdure rollback releases/b --out deployed
     """
-    from perdure.evidence.restoring import roll_back
+    from perdure.evidence.ledger.restoring import roll_back
 
     entry = roll_back(release, out)
     show(entry.model_dump(mode="json"), as_json, f"Parent of {release} restored to {out}")

@@ -73,7 +73,7 @@ def train(
             merge_sides=merge_sides, mean=mean, std=std,
         )  # fmt: skip
         check_network(spec, contract, weights, trust or (), is_trained=False)
-        from perdure.evidence.recording import record_release
+        from perdure.evidence.ledger.recording import record_release
         from perdure.evidence.release_text import identity_panel, identity_record
         from perdure.update import Machine, recipe_for, train
 

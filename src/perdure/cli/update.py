@@ -91,7 +91,7 @@ def update(
         together = old_data(domains, chosen, replay_cases, seed)
         for one in domains if together is None else together.domains:
             one.prepare(counting(bar, f"preparing images of {one.name}"))
-        from perdure.evidence.recording import record_release
+        from perdure.evidence.ledger.recording import record_release
         from perdure.evidence.release_text import identity_panel, identity_record
 
         made = update(

@@ -28,8 +28,8 @@ def verify(
     """
     if not workspace.is_dir():
         raise ConfigurationError(f"{workspace}: is no folder; name the one that holds the releases.")
-    from perdure.evidence.ledger_text import verification_lines, verification_record
-    from perdure.evidence.verification import verify
+    from perdure.evidence.ledger.ledger_text import verification_lines, verification_record
+    from perdure.evidence.ledger.verification import verify
 
     found = verify(workspace, head)
     show(verification_record(found), as_json, *verification_lines(found))

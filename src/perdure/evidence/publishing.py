@@ -13,7 +13,7 @@ from perdure.errors import ConfigurationError, ReleaseError
 from perdure.release import read_identity
 
 if TYPE_CHECKING:
-    from perdure.evidence.verdict import Verdict
+    from perdure.evidence.gate.verdict import Verdict
     from perdure.release import Identity
 
 FOLDER = "release"

@@ -6,8 +6,8 @@ import pytest
 
 from command import quietly
 from perdure.data import Dataset
+from perdure.evidence.gate.verdict import Criterion, PlanReference, Verdict
 from perdure.evidence.report import Collected, Workspace, collect
-from perdure.evidence.verdict import Criterion, PlanReference, Verdict
 from report_world import EVIL, NEW, World
 from synthetic import write_classes, write_volumes
 

@@ -39,8 +39,8 @@ from perdure.release import Release
 
 if TYPE_CHECKING:
     from perdure.data import FolderDomain
+    from perdure.evidence.gate.verdict import Verdict
     from perdure.evidence.report.workspace import Found, Workspace
-    from perdure.evidence.verdict import Verdict
 
 VOLUMES = 9_000_000
 """Bytes that volumes may take in a page, so that all of it stays under 15 MB."""

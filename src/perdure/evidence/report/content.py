@@ -8,8 +8,8 @@ from pydantic import AwareDatetime, Field
 
 from perdure.evaluation import Loss, PairedTest, Summary
 from perdure.evaluation.noninferiority import Comparison
-from perdure.evidence.ledger import Entry
-from perdure.evidence.verdict import Verdict
+from perdure.evidence.gate.verdict import Verdict
+from perdure.evidence.ledger.ledger import Entry
 from perdure.types import Split, Task, Value
 
 Role: TypeAlias = Literal["earlier", "new", "never learnt"]

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, get_args
 
 from perdure.errors import EvaluationError, LedgerError, Problem, ReleaseError
 from perdure.evaluation import Scores, union
-from perdure.evidence.ledger import FILE as LEDGER
-from perdure.evidence.ledger import Entry, Ledger
+from perdure.evidence.gate.verdict import Verdict
+from perdure.evidence.ledger.ledger import FILE as LEDGER
+from perdure.evidence.ledger.ledger import Entry, Ledger
+from perdure.evidence.ledger.verification import verify
+from perdure.evidence.ledger.workspace import release_folders
 from perdure.evidence.report.content import ScoreFile
-from perdure.evidence.verdict import Verdict
-from perdure.evidence.verification import verify
-from perdure.evidence.workspace import release_folders
 from perdure.release.folder import sha256
 from perdure.release.release import IDENTITY, read_identity
 from perdure.types import Split

@@ -7,18 +7,18 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from perdure.evidence.comparisons import comparisons
-from perdure.evidence.conformity import conformity
-from perdure.evidence.floors import floors
-from perdure.evidence.judged import HashedScores, judged
-from perdure.evidence.verdict import PlanReference, Verdict, decision
-from perdure.evidence.workspace import release_folders
+from perdure.evidence.gate.comparisons import comparisons
+from perdure.evidence.gate.conformity import conformity
+from perdure.evidence.gate.floors import floors
+from perdure.evidence.gate.judged import HashedScores, judged
+from perdure.evidence.gate.verdict import PlanReference, Verdict, decision
+from perdure.evidence.ledger.workspace import release_folders
 from perdure.release import Identity, read_identity
 from perdure.release.folder import sha256
 
 if TYPE_CHECKING:
-    from perdure.evidence.ledger import Entry, Ledger
-    from perdure.evidence.plan import PlanFile
+    from perdure.evidence.gate.plan import PlanFile
+    from perdure.evidence.ledger.ledger import Entry, Ledger
 
 
 def gate(

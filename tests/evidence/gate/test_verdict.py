@@ -12,8 +12,8 @@ import pytest
 
 from gate_workspace import releases
 from perdure.errors import EvaluationError
-from perdure.evidence.junit import junit
-from perdure.evidence.verdict import Criterion, PlanReference, Verdict
+from perdure.evidence.gate.junit import junit
+from perdure.evidence.gate.verdict import Criterion, PlanReference, Verdict
 
 
 def verdict(*outcomes: str, decision: str, **more: Any) -> Verdict:

@@ -21,9 +21,9 @@ from perdure.data import Dataset
 from perdure.errors import EvaluationError
 from perdure.evaluation import Header, Scores, domain_rows, mean_scores, paired_test, train_test_matrix
 from perdure.evaluation.evaluate import scored
-from perdure.evidence.joining import joined
-from perdure.evidence.remote import case_set, salted, sealed, unsealed
-from perdure.evidence.signing import fingerprint
+from perdure.evidence.remote.joining import joined
+from perdure.evidence.remote.sealing import case_set, salted, sealed, unsealed
+from perdure.evidence.remote.signing import fingerprint
 from perdure.release import Release
 from workspaces import saved, scores_of
 

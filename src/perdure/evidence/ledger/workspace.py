@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from perdure.errors import Problem
-from perdure.evidence.ledger import FILE, Entry
+from perdure.evidence.ledger.ledger import FILE, Entry
 from perdure.release import Identity
 from perdure.release.folder import sha256
 from perdure.release.release import IDENTITY

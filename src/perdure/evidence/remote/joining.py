@@ -12,7 +12,7 @@ from perdure.errors import EvaluationError, Problem
 from perdure.evaluation import ScoredRelease, Scores, union
 
 if TYPE_CHECKING:
-    from perdure.evidence.remote import Sealed
+    from perdure.evidence.remote.sealing import Sealed
     from perdure.types import Split
 
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from perdure.errors import LedgerError, Problem
-from perdure.evidence.ledger import Entry, Ledger
-from perdure.evidence.verdict import Verdict
-from perdure.evidence.workspace import entry_of, release_problems
+from perdure.evidence.gate.verdict import Verdict
+from perdure.evidence.ledger.ledger import Entry, Ledger
+from perdure.evidence.ledger.workspace import entry_of, release_problems
 from perdure.release.folder import sha256
 
 

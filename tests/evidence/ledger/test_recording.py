@@ -8,8 +8,8 @@ import pytest
 
 from perdure.errors import LedgerError
 from perdure.evaluation import Scores
-from perdure.evidence.ledger import Ledger
-from perdure.evidence.recording import record_release, record_scores
+from perdure.evidence.ledger.ledger import Ledger
+from perdure.evidence.ledger.recording import record_release, record_scores
 from workspaces import saved, scores_of, workspace
 
 

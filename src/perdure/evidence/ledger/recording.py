@@ -13,8 +13,8 @@ import polars as pl
 
 from perdure.errors import LedgerError, ReleaseError
 from perdure.evaluation import Scores
-from perdure.evidence.ledger import Ledger
-from perdure.evidence.workspace import facts, made, release_folders
+from perdure.evidence.ledger.ledger import Ledger
+from perdure.evidence.ledger.workspace import facts, made, release_folders
 from perdure.release import Identity, read_identity
 from perdure.release.folder import replace_file
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from perdure.errors import ConfigurationError
-from perdure.evidence.plan import Margins, Override, PlanFile, Range
+from perdure.evidence.gate.plan import Margins, Override, PlanFile, Range
 
 PLAN = """
 format = 1

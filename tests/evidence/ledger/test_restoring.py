@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 
 from perdure.errors import LedgerError
-from perdure.evidence.ledger import Ledger
-from perdure.evidence.recording import record_release
-from perdure.evidence.restoring import roll_back
-from perdure.evidence.verification import verify
+from perdure.evidence.ledger.ledger import Ledger
+from perdure.evidence.ledger.recording import record_release
+from perdure.evidence.ledger.restoring import roll_back
+from perdure.evidence.ledger.verification import verify
 from workspaces import saved, workspace
 
 

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from perdure.errors import LedgerError
-from perdure.evidence.ledger import START, Head, Ledger
+from perdure.evidence.ledger.ledger import START, Head, Ledger
 
 ENTRIES = 5
 
@@ -276,7 +276,7 @@ def test_an_unfinished_last_line_is_noticed_and_what_it_held_goes_into_the_next_
 APPENDS = """
 import sys
 from pathlib import Path
-from perdure.evidence.ledger import Ledger
+from perdure.evidence.ledger.ledger import Ledger
 
 for i in range(100):
     Ledger(Path(sys.argv[1])).append("looked", sys.argv[2], cases=i)

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from perdure.errors import EvaluationError, Problem
-from perdure.evidence.ledger import FILE, Entry, Head, Ledger
-from perdure.evidence.workspace import entry_of, files, made, release_folders, release_problems
+from perdure.evidence.ledger.ledger import FILE, Entry, Head, Ledger
+from perdure.evidence.ledger.workspace import entry_of, files, made, release_folders, release_problems
 from perdure.release.folder import sha256
 
 RECORDED = {"declared": "plan", "evaluated": "scores", "gated": "sha256", "approved": "verdict"}

@@ -8,10 +8,10 @@ import pytest
 
 from perdure.errors import LedgerError
 from perdure.evaluation.evaluate import scored
-from perdure.evidence.approval import approve
-from perdure.evidence.ledger import Ledger
-from perdure.evidence.verdict import Criterion, Outcome, PlanReference, Verdict
-from perdure.evidence.verification import verify
+from perdure.evidence.gate.verdict import Criterion, Outcome, PlanReference, Verdict
+from perdure.evidence.ledger.approval import approve
+from perdure.evidence.ledger.ledger import Ledger
+from perdure.evidence.ledger.verification import verify
 from perdure.release import Release
 from workspaces import workspace
 

@@ -12,8 +12,8 @@ from perdure.errors import EvaluationError, Problem
 from perdure.evaluation import ScoredRelease, Scores, union
 
 if TYPE_CHECKING:
-    from perdure.evidence.ledger import Entry
-    from perdure.evidence.plan import PlanFile
+    from perdure.evidence.gate.plan import PlanFile
+    from perdure.evidence.ledger.ledger import Entry
     from perdure.release import Identity
 
 

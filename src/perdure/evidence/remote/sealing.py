@@ -21,7 +21,7 @@ import polars as pl
 from perdure.errors import EvaluationError, Problem
 from perdure.evaluation import Scores
 from perdure.evidence.canonical import canonical
-from perdure.evidence.signing import fingerprint, is_signed
+from perdure.evidence.remote.signing import fingerprint, is_signed
 from perdure.types import Split, Value
 
 if TYPE_CHECKING:

@@ -12,13 +12,13 @@ import numpy as np
 
 from perdure.evaluation import confusion, kappa
 from perdure.evaluation.pairs import UnpairedError, paired_changes, paired_grades
-from perdure.evidence.comparisons import named
+from perdure.evidence.gate.comparisons import named
+from perdure.evidence.gate.verdict import Criterion
 from perdure.evidence.text import metric_title, number
-from perdure.evidence.verdict import Criterion
 
 if TYPE_CHECKING:
-    from perdure.evidence.judged import Judged
-    from perdure.evidence.plan import Subgroup
+    from perdure.evidence.gate.judged import Judged
+    from perdure.evidence.gate.plan import Subgroup
 
 Kind = Literal["floor", "worst case", "subgroup"]
 

@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from perdure.evidence.ledger import Ledger
-from perdure.evidence.recording import record_scores
-from perdure.evidence.verification import verify
-from perdure.evidence.workspace import entry_of, release_problems
+from perdure.evidence.ledger.ledger import Ledger
+from perdure.evidence.ledger.recording import record_scores
+from perdure.evidence.ledger.verification import verify
+from perdure.evidence.ledger.workspace import entry_of, release_problems
 from workspaces import saved, scores_of, workspace
 
 

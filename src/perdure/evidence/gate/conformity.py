@@ -9,11 +9,11 @@ from collections.abc import Iterator
 from datetime import datetime
 from typing import TYPE_CHECKING, Literal
 
-from perdure.evidence.verdict import Criterion, Outcome
+from perdure.evidence.gate.verdict import Criterion, Outcome
 
 if TYPE_CHECKING:
-    from perdure.evidence.judged import HashedScores, Judged
-    from perdure.evidence.plan import Range
+    from perdure.evidence.gate.judged import HashedScores, Judged
+    from perdure.evidence.gate.plan import Range
     from perdure.release import Identity
 
 METRIC = {"dice": "segmentation", "kappa": "classification"}

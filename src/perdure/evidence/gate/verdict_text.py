@@ -8,9 +8,9 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 from rich.text import Text
 
-from perdure.evidence.comparisons import undecided_needs
+from perdure.evidence.gate.comparisons import undecided_needs
+from perdure.evidence.gate.verdict import Criterion, Verdict
 from perdure.evidence.text import number
-from perdure.evidence.verdict import Criterion, Verdict
 
 if TYPE_CHECKING:
     from rich.console import RenderableType

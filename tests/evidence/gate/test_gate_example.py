@@ -13,12 +13,12 @@ import pytest
 
 from command import Command
 from perdure.evaluation import Scores
-from perdure.evidence.ledger import Ledger
-from perdure.evidence.plan import PlanFile
-from perdure.evidence.verdict import Verdict
+from perdure.evidence.gate.plan import PlanFile
+from perdure.evidence.gate.verdict import Verdict
+from perdure.evidence.ledger.ledger import Ledger
 from perdure.release.folder import sha256
 
-EXAMPLE = Path(__file__).resolve().parents[2] / "examples" / "gate"
+EXAMPLE = Path(__file__).resolve().parents[3] / "examples" / "gate"
 VERDICTS = {
     "steady": ("ACCEPT", 0, set()),
     "forgetful": ("REJECT", 3, {"non-inferiority siteA lesion", "drift siteA lesion", "subgroup's loss siteA sex=F"}),

@@ -9,11 +9,11 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 from rich.text import Text
 
-from perdure.evidence.workspace import made
+from perdure.evidence.ledger.workspace import made
 
 if TYPE_CHECKING:
-    from perdure.evidence.ledger import Entry, Head
-    from perdure.evidence.verification import Verification
+    from perdure.evidence.ledger.ledger import Entry, Head
+    from perdure.evidence.ledger.verification import Verification
 
 
 def entries_table(entries: Sequence[Entry]) -> Table:

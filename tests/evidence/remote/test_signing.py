@@ -9,7 +9,7 @@ from cryptography.hazmat.primitives.asymmetric import ed25519, x25519
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
 
 from perdure.errors import EvaluationError
-from perdure.evidence.signing import fingerprint, is_signed, new_key, private_key, public_key, salt_of
+from perdure.evidence.remote.signing import fingerprint, is_signed, new_key, private_key, public_key, salt_of
 
 # RFC 8032, section 7.1, test 2: secret key, message and signature
 PUBLISHED = "4ccd089b28ff96da9db6c346ec114e0f5b8a319f35aba624da8cf6ed4fb8a6fb"

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from xml.etree import ElementTree as ET
 
 if TYPE_CHECKING:
-    from perdure.evidence.verdict import Outcome, Verdict
+    from perdure.evidence.gate.verdict import Outcome, Verdict
 
 # what is undecided is an error, not skipped: a build server counts skipped tests as passed
 _RESULT: dict[Outcome, str] = {"violated": "failure", "outside plan": "error", "undecided": "error"}

@@ -29,7 +29,7 @@ from gate_workspace import (
 )
 from perdure.errors import EvaluationError
 from perdure.evaluation import Scores
-from perdure.evidence.verdict import Outcome, Verdict, decision
+from perdure.evidence.gate.verdict import Outcome, Verdict, decision
 
 OUTCOMES: tuple[Outcome, ...] = ("met", "violated", "undecided", "outside plan")
 

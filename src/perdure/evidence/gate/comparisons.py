@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Literal
 from perdure.evaluation import PairedTest, grade_error_test, holm, paired_test
 from perdure.evaluation.noninferiority import Comparison, compare_kappas, compare_means
 from perdure.evaluation.pairs import UnpairedError, paired_changes, paired_grades
+from perdure.evidence.gate.verdict import Criterion, Outcome
 from perdure.evidence.text import metric_title, number
-from perdure.evidence.verdict import Criterion, Outcome
 
 if TYPE_CHECKING:
     from perdure.evaluation import ScoredRelease
-    from perdure.evidence.judged import Judged
+    from perdure.evidence.gate.judged import Judged
 
 Question = Literal["non-inferiority", "gain", "drift"]
 

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from perdure.errors import LedgerError, Problem
-from perdure.evidence.ledger import Entry, Ledger
-from perdure.evidence.workspace import entry_of, files, made, release_folders, release_problems
+from perdure.evidence.ledger.ledger import Entry, Ledger
+from perdure.evidence.ledger.workspace import entry_of, files, made, release_folders, release_problems
 from perdure.release import Folder
 
 

@@ -1,0 +1,1 @@
+"""What was done to the releases of a workspace, and is all as it was written?"""

@@ -1,0 +1,1 @@
+"""How do scores of a site that keeps its data come to another?"""
