@@ -223,11 +223,18 @@ def test_subjects_and_cases_are_left_out_on_request(world: World) -> None:
     for text in (html(hidden), as_json(hidden.report)):
         assert not [subject for subject in named if f"{subject}" in text]
     assert len(hidden.report.shown) == 2
-    assert workspace.verdict is not None
-    worst = workspace.verdict.criteria[0].model_copy(update={"subject": min(named)})
-    judged = replace(workspace, verdict=workspace.verdict.model_copy(update={"criteria": (worst,)}))
-    assert min(named) in html(collect(judged, release="fine"))
-    assert min(named) not in html(collect(judged, release="fine", with_subjects=False))
+
+
+def test_the_worst_subject_of_a_criterion_is_left_out_too(collected: Collected, world: World) -> None:
+    verdict = collected.report.verdict
+    assert verdict is not None
+    worst = verdict.criteria[0].model_copy(update={"subject": "who-lost-most"})
+    judged = replace(
+        Workspace.open(world.workspace), verdict=verdict.model_copy(update={"criteria": (worst, *verdict.criteria[1:])})
+    )
+    assert "It is who-lost-most." in html(collect(judged, release=collected.report.candidate.id))
+    hidden = collect(judged, release=collected.report.candidate.id, with_subjects=False)
+    assert "who-lost-most" not in html(hidden) + as_json(hidden.report)
 
 
 def test_json_holds_the_whole_report(collected: Collected) -> None:
