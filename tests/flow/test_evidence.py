@@ -232,7 +232,7 @@ def test_a_crash_between_a_release_and_its_entry_is_found_and_mended_by_the_next
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr("perdure.evidence.recording.record_release", stopped)
+        patch.setattr("perdure.evidence.ledger.recording.record_release", stopped)
         assert command("update", *words, "--out", out).code == 130
     ended = command("verify", line.base.parent)
     assert (ended.code, "third: release: found one that has no entry" in ended.out) == (ALTERED, True)

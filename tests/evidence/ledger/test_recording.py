@@ -96,7 +96,7 @@ def test_scores_appear_only_after_the_look_is_written_down(tmp_path: Path, monke
     def stopped(path: Path, content: bytes) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("perdure.evidence.recording.replace_file", stopped)
+    monkeypatch.setattr("perdure.evidence.ledger.recording.replace_file", stopped)
     with pytest.raises(KeyboardInterrupt):
         record_scores({base.id: tmp_path / "base"}, scores, scores.content(), out)
     assert not out.exists()
@@ -110,7 +110,7 @@ def test_where_nothing_can_be_written_it_says_what_to_do(tmp_path: Path, monkeyp
         raise PermissionError(13, "Permission denied")
 
     # whoever runs the tests may write everywhere
-    monkeypatch.setattr("perdure.evidence.ledger.FileLock", denied)
+    monkeypatch.setattr("perdure.evidence.ledger.ledger.FileLock", denied)
     with pytest.raises(LedgerError, match="Permission denied.*copy the release folder to where you may write"):
         record_release(tmp_path / "base", base.identity)
     assert stat.S_ISDIR(tmp_path.stat().st_mode)
