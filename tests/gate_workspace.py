@@ -63,7 +63,7 @@ def identity(
     counts = SimpleNamespace(subjects={"train": subjects}, cases={"train": subjects})
     return SimpleNamespace(
         id=CANDIDATE,
-        lineage=tuple(SimpleNamespace(id=one) for one in lineage),
+        lineage=tuple(SimpleNamespace(id=one, domain="A") for one in lineage),
         domains=tuple(SimpleNamespace(domain=name, counts=counts) for name in domains),
         method={"name": method, "batch_norm": batch_norm, "regularizer": {"strength": strength}},
     )

@@ -87,7 +87,8 @@ def release(folder: Path, domain: str, method: str, line: tuple[Identity, ...]) 
     """Writes a release folder and its line in the ledger."""
     folder.mkdir()
     for name in ("weights.safetensors", "memory.safetensors"):
-        save_file({"nothing": torch.zeros(1)}, folder / name)
+        # a number of its own, because releases with the same tensors would predict alike
+        save_file({"nothing": torch.tensor([float(sum(map(ord, folder.name)))])}, folder / name)
     regularizer: dict[str, Any] = {"form": "none"} if method != "ewc" else {"form": "surrogate", "strength": 10.0}
     counts = Counts(
         subjects={"train": 12, "val": 2, "test": SUBJECTS[domain]},

@@ -83,7 +83,7 @@ def _judge(
     candidate: str | None,
     as_json: bool,
 ) -> str:
-    from perdure.evidence.gate.gate import gate, identity_of, record
+    from perdure.evidence.gate.gate import gate, identity_of, predicting_alike, record
     from perdure.evidence.gate.judged import HashedScores, candidate_of, judged_scores
     from perdure.evidence.gate.junit import junit as junit_of
     from perdure.evidence.gate.verdict_text import verdict_renderables
@@ -92,7 +92,8 @@ def _judge(
     files = [HashedScores.read(path) for path in scores]
     chosen = candidate_of(judged_scores(files), candidate)
     identity = identity_of(chosen.id, ledger.path.parent)
-    verdict = gate(plan, files, ledger, candidate=chosen.id, identity=identity)
+    alike = predicting_alike(identity, ledger.path.parent)
+    verdict = gate(plan, files, ledger, candidate=chosen.id, identity=identity, alike=alike)
     verdict.write(out)
     if junit is not None:
         replace_file(junit, junit_of(verdict))

@@ -100,7 +100,7 @@ class Release:
             spatial_dims=contract.spatial_dims,
             trusted=trusted,
         )
-        state = _tensors(path / WEIGHTS)
+        state = read_tensors(path / WEIGHTS)
         expected = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
         found = {name: tuple(tensor.shape) for name, tensor in state.items()}
         if expected != found:
@@ -109,7 +109,7 @@ class Release:
                 f"{path / WEIGHTS}: does not fit the network {identity.network.factory}: {wrong[:5]} differ."
             )
         model.load_state_dict(state)
-        memory = _memory(_tensors(path / MEMORY), model, identity, path / MEMORY)
+        memory = _memory(read_tensors(path / MEMORY), model, identity, path / MEMORY)
         return cls(model.eval(), memory, identity, path.name)
 
 
@@ -157,7 +157,12 @@ def _plain(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
 
 
-def _tensors(path: Path) -> dict[str, Tensor]:
+def read_tensors(path: Path) -> dict[str, Tensor]:
+    """The tensors of one file of a release, by name.
+
+    Raises:
+        ReleaseError: if they cannot be read.
+    """
     try:
         return load_file(path)
     except (OSError, SafetensorError) as error:

@@ -24,6 +24,7 @@ from gate_workspace import (
     identity,
     kappa_scores,
     ordinary,
+    plan_of,
     releases,
     the,
 )
@@ -32,6 +33,9 @@ from perdure.evaluation import Scores
 from perdure.evidence.gate.verdict import Outcome, Verdict, decision
 
 OUTCOMES: tuple[Outcome, ...] = ("met", "violated", "undecided", "outside plan")
+
+WAVE = 0.001 * np.sin(np.arange(24)).reshape(12, 2)
+"""So that no two subjects change by the same."""
 
 
 def with_candidate(domain: str, table: np.ndarray, n: int = 12) -> Scores:
@@ -73,7 +77,7 @@ def test_a_loss_of_one_structure_is_rejected_and_named(tmp_path: Path) -> None:
 
 def test_too_small_a_gain_is_rejected(tmp_path: Path) -> None:
     values = ordinary()
-    verdict = Gated(tmp_path, with_candidate("B", values[PARENT, "B"] - 0.01)).verdict()
+    verdict = Gated(tmp_path, with_candidate("B", values[PARENT, "B"] - 0.01 + WAVE)).verdict()
     assert (verdict.verdict, the(verdict, "gain B").outcome) == ("REJECT", "violated")
 
 
@@ -90,8 +94,8 @@ def test_noise_is_inconclusive_and_says_how_many_subjects_would_do(tmp_path: Pat
 def test_drift_is_against_the_first_release_not_the_parent(tmp_path: Path) -> None:
     """Twice a loss of .045: within the margin of .05 each time, beyond the .08 that may be lost in all."""
     values = ordinary()
-    for release, loss in ((PARENT, 0.045), (CANDIDATE, 0.09)):
-        values[release, "A"] = values[FIRST, "A"] - loss + 0.001 * np.sin(np.arange(24)).reshape(12, 2)
+    for release, loss, wave in ((PARENT, 0.045, 0), (CANDIDATE, 0.09, WAVE)):
+        values[release, "A"] = values[FIRST, "A"] - loss + wave
     verdict = Gated(tmp_path, dice_scores(values)).verdict()
     assert the(verdict, "non-inferiority A organ").outcome == "met"
     assert the(verdict, "drift A organ").outcome == "violated"
@@ -384,6 +388,84 @@ def test_more_candidates_than_the_plan_lets_look_are_outside_it(tmp_path: Path) 
     assert the(gated.verdict(), "looks A").outcome == "outside plan"
 
 
+CHILD, GRANDCHILD, TWIN = "4" * 64, "5" * 64, "6" * 64
+
+
+def test_scores_of_later_updates_do_not_change_a_verdict(tmp_path: Path) -> None:
+    gated = Gated(tmp_path, dice_scores(ordinary()))
+    for parent, release in ((CANDIDATE, CHILD), (CHILD, GRANDCHILD)):
+        gated.ledger.append("updated", release, parent=parent, name="later")
+        gated.look(release, "d" * 64)
+    assert gated.verdict().verdict == "ACCEPT"
+    gated.ledger.append("updated", TWIN, parent=PARENT, name="twin")
+    gated.look(TWIN, "e" * 64)
+    assert the(gated.verdict(), "looks A").outcome == "outside plan"
+
+
+STRICT = {**PLAN, "non_inferiority": {"margin": 0.01}}
+LOOSE = {**PLAN, "looks": {"at_most": 2}}
+
+
+def replaced(folder: Path, look: dict[str, Any], plan: dict[str, Any] = LOOSE) -> Gated:
+    """A strict plan, a look at a release, the loose plan, and the candidate's scores."""
+    gated = Gated(folder, dice_scores(ordinary()), plan, declared=False, recorded=False)
+    gated.declare(STRICT)
+    gated.ledger.append("looked", **{"domain": "A", "split": "test", "scores": "e" * 64, "cases": 1, **look})
+    gated.declare(plan)
+    now = {"created": datetime.now(UTC)}
+    gated.scores = Scores(gated.scores.header.model_copy(update=now), gated.scores.table)
+    gated.look(CANDIDATE)
+    return gated
+
+
+@pytest.mark.parametrize("domain", ["A", "B"])
+def test_a_plan_loosened_after_a_twin_was_scored_is_outside_itself(tmp_path: Path, domain: str) -> None:
+    verdict = replaced(tmp_path, {"release": TWIN, "domain": domain}).verdict()
+    found = the(verdict, "plan declared")
+    assert (verdict.verdict, found.outcome) == ("OUTSIDE PLAN", "outside plan")
+    assert all(one[:12] in found.reason for one in (TWIN, plan_of(STRICT).sha256, plan_of(LOOSE).sha256))
+
+
+def test_a_plan_put_back_after_a_twin_was_scored_under_another_is_outside_itself(tmp_path: Path) -> None:
+    gated = Gated(tmp_path, dice_scores(ordinary()), LOOSE, recorded=False)
+    gated.declare(STRICT)
+    gated.look(TWIN, "e" * 64)
+    gated.declare(LOOSE)
+    gated.look(CANDIDATE)
+    assert "under another plan" in the(gated.verdict(), "plan declared").reason
+
+
+@pytest.mark.parametrize(
+    "look",
+    [{"release": PARENT}, {"release": FIRST}, {"release": TWIN, "domain": "C"}, {"release": TWIN, "split": "val"}],
+)
+def test_a_new_plan_may_follow_looks_that_tell_nothing_of_a_twin(tmp_path: Path, look: dict[str, Any]) -> None:
+    assert replaced(tmp_path, look).verdict().verdict == "ACCEPT"
+
+
+def test_the_same_plan_for_a_second_candidate_is_met(tmp_path: Path) -> None:
+    gated = Gated(tmp_path, dice_scores(ordinary()), LOOSE, recorded=False)
+    gated.look(TWIN, "e" * 64)
+    gated.look(CANDIDATE)
+    assert gated.verdict().verdict == "ACCEPT"
+
+
+@pytest.mark.parametrize("action", ["trained", "adopted", "updated"])
+def test_a_plan_declared_after_the_update_is_outside_itself(tmp_path: Path, action: Any) -> None:
+    def after(folder: Path, **more: Any) -> Verdict:
+        gated = Gated(folder, dice_scores(ordinary()), declared=False, recorded=False)
+        gated.ledger.append(action, CANDIDATE, parent=PARENT, **more)
+        gated.declare(PLAN)
+        now = {"created": datetime.now(UTC)}
+        gated.scores = Scores(gated.scores.header.model_copy(update=now), gated.scores.table)
+        gated.look(CANDIDATE)
+        return gated.verdict()
+
+    found = the(after(tmp_path), "plan declared")
+    assert (found.outcome, "written before the update" in found.reason) == ("outside plan", True)
+    assert after(tmp_path / "found", found=True).verdict == "ACCEPT"
+
+
 def test_the_level_is_shared_among_as_many_as_may_look(tmp_path: Path) -> None:
     plan = {**PLAN, "looks": {"at_most": 2}}
     verdict = Gated(tmp_path, dice_scores(ordinary()), plan).verdict()
@@ -521,6 +603,14 @@ def test_a_subgroup_is_held_to_its_own_floor(tmp_path: Path) -> None:
     found = the(verdict, "subgroup's loss A sex=M")
     assert (found.subgroup, found.n) == ("sex=M", 6)
     assert found.estimate == pytest.approx((values[CANDIDATE, "A"] - values[PARENT, "A"])[1::2].mean())
+
+
+def test_a_floor_of_a_column_that_is_called_a_loss_is_a_floor(tmp_path: Path) -> None:
+    groups = {"hearing-loss": {"A": {f"A{s}": "yes" for s in range(12)}}}
+    wanted = [{"column": "hearing-loss", "floor": 0.5, "loss": 0.3, "domains": ["A"]}]
+    verdict = floors_of(tmp_path, {}, dice_scores(ordinary(), groups=groups), subgroups=wanted)
+    assert the(verdict, "subgroup A hearing-loss=yes").reason.endswith("the floor is 0.500.")
+    assert the(verdict, "subgroup's loss A hearing-loss=yes").reason.endswith("the largest loss is 0.300.")
 
 
 @pytest.mark.parametrize(

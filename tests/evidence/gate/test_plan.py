@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from pathlib import Path
 
 import pytest
@@ -80,6 +81,30 @@ def test_a_mistake_is_named_with_file_and_field(tmp_path: Path, old: str, new: s
         PlanFile.read(path)
     assert str(path) in str(caught.value)
     assert said in str(caught.value)
+
+
+EACH, WOMEN = '[[subgroups]]\ncolumn = "sex"\n', '[[subgroups]]\ncolumn = "sex"\nvalue = "F"\n'
+
+
+@pytest.mark.parametrize(
+    ("new", "said"),
+    [
+        (EACH + 'floor = 0.5\ndomains = ["X"]', "subgroups.domains: X is neither an earlier domain nor a new one"),
+        (EACH + 'floor = 0.5\ndomains = ["A", "A"]', "subgroups.domains: a domain stands there twice"),
+        (EACH + 'loss = 0.1\ndomains = ["B"]', "subgroups.loss: only an earlier domain can lose; B is new"),
+        (f'{EACH}floor = 0.5\n{WOMEN}floor = 0.6\ndomains = ["B"]', "sex stands there without `value` and with F"),
+    ],
+)
+def test_a_subgroup_that_leads_to_no_criterion_or_to_two_of_one_name_is_refused(
+    tmp_path: Path, new: str, said: str
+) -> None:
+    with pytest.raises(ConfigurationError, match=re.escape(said)):
+        PlanFile.read(written(tmp_path, "", new))
+
+
+def test_subgroups_of_one_column_may_differ_between_domains(tmp_path: Path) -> None:
+    both = f'{EACH}floor = 0.5\nloss = 0.1\ndomains = ["A"]\n{WOMEN}floor = 0.6\ndomains = ["B"]\n'
+    assert len(PlanFile.read(written(tmp_path, "", both)).plan.subgroups) == 2
 
 
 def test_all_mistakes_come_in_one_message(tmp_path: Path) -> None:

@@ -37,7 +37,12 @@ def gated(folder: Path, candidate: Release, outcome: Outcome = "met", *, is_reco
     verdict.write(folder / "verdict.json")
     if is_recorded:
         Ledger.beside(folder / "base").append(
-            "gated", candidate.id, plan="a" * 64, verdict=verdict.verdict, scores=["c" * 64, "b" * 64]
+            "gated",
+            candidate.id,
+            plan="a" * 64,
+            verdict=verdict.verdict,
+            scores=["c" * 64, "b" * 64],
+            sha256=hashlib.sha256((folder / "verdict.json").read_bytes()).hexdigest(),
         )
     return folder / "verdict.json"
 
@@ -110,3 +115,20 @@ def test_a_name_and_a_reason_are_not_empty(tmp_path: Path, name: str, override: 
     verdict = gated(tmp_path, candidate)
     with pytest.raises(LedgerError, match="needs the"):
         approve(tmp_path / "candidate", verdict, name, override)
+
+
+def test_a_verdict_that_was_edited_after_the_gate_is_not_approved(tmp_path: Path) -> None:
+    _, candidate = workspace(tmp_path)
+    verdict = gated(tmp_path, candidate)
+    verdict.write_text(verdict.read_text().replace("Said.", "Superb."))
+    with pytest.raises(LedgerError, match="does not know, byte for byte"):
+        approve(tmp_path / "candidate", verdict, "Ada")
+
+
+def test_a_verdict_that_the_gate_has_replaced_is_not_approved(tmp_path: Path) -> None:
+    _, candidate = workspace(tmp_path)
+    accepted = gated(tmp_path, candidate).rename(tmp_path / "old.json")
+    gated(tmp_path, candidate, "violated")
+    with pytest.raises(LedgerError, match="one that the gate has replaced, by REJECT"):
+        approve(tmp_path / "candidate", accepted, "Ada")
+    assert approve(tmp_path / "candidate", accepted, "Ada", override="a slip").action == "approved"

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
-from perdure.evidence.report import Collected
+from perdure.evidence.report import Collected, Workspace, collect
 from perdure.evidence.report.card import TO_ADD, card_json, card_markdown
+from report_world import World
 
 
 def test_json_has_the_fields_of_the_schema(collected: Collected) -> None:
@@ -40,3 +42,15 @@ def test_what_only_the_owner_knows_is_asked_for(collected: Collected) -> None:
     for heading in ("Model details", "Factors", "Metrics", "Evaluation data", "Training data", "Quantitative analyses",
                     "Ethical considerations", "Caveats and recommendations"):  # fmt: skip
         assert f"## {heading}" in text
+
+
+def test_groups_of_the_scores_are_never_said_not_to_be_recorded(world: World) -> None:
+    workspace = Workspace.open(world.workspace)
+    assert workspace.scores is not None
+    header = workspace.scores.header
+    assert "age, sex and disease: not recorded" in card_markdown(collect(workspace, release="fine").report)
+    groups = {"sex": {header.domains[0]: {str(workspace.scores.table["subject"][0]): "f"}}}
+    grouped = replace(workspace.scores, header=header.model_copy(update={"groups": groups}))
+    text = card_markdown(collect(replace(workspace, scores=grouped), release="fine").report)
+    assert "Recorded of subjects: sex" in text
+    assert "not recorded." not in text.split("## Factors")[1].split("##")[0]

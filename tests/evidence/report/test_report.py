@@ -10,17 +10,19 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import numpy as np
+import polars as pl
 import pytest
 
 from perdure.errors import EvaluationError
 from perdure.evaluation import Scores, mean_scores, train_test_matrix
 from perdure.evaluation.noninferiority import compare_means
 from perdure.evaluation.pairs import paired_changes
+from perdure.evidence.gate.verdict import Criterion, Outcome
 from perdure.evidence.report import Collected, Report, Workspace, as_json, collect, html
 from perdure.evidence.report.card import card_markdown
 from perdure.evidence.report.collect import VOLUMES
 from perdure.evidence.report.page import viewer_script
-from perdure.evidence.report.record import not_accessed
+from perdure.evidence.report.record import not_accessed, record_of
 from perdure.evidence.report.sections import sections
 from report_world import EVIL, NEW, World
 
@@ -158,8 +160,31 @@ def test_a_verdict_on_other_scores_or_another_release_is_marked(collected: Colle
     said = " ".join(report.verdict_notes)
     assert "about another release, fine" in said
     assert "not those of this report, or that were changed since" in said
-    assert "The ledger of this workspace has no entry of a gate by the plan" in said
+    assert "The ledger of this workspace has no entry of a gate that gave this verdict" in said
     assert all(note in report.limits for note in report.verdict_notes)
+
+
+def recorded(judged: Workspace, release: str, digest: str | None, plan: str) -> Workspace:
+    """The workspace with one more entry of a gate."""
+    details = {"plan": plan, "verdict": "REJECT", "sha256": digest}
+    entry = judged.entries[-1].model_copy(update={"action": "gated", "release": release, "details": details})
+    return replace(judged, entries=(*judged.entries, entry))
+
+
+def test_a_verdict_that_no_gate_wrote_is_marked_on_the_first_screen(collected: Collected, world: World) -> None:
+    """An entry by the same plan is not enough: it must be of these bytes and this release."""
+    path = world.workspace.parent / "judged.json"
+    judged, own = Workspace.open(world.workspace, verdict=path), collected.report.candidate.id
+    real = recorded(judged, own, judged.verdict_sha256, "1" * 64)
+    assert collect(real).report.verdict_notes == ()
+    for forged in (recorded(judged, own, "2" * 64, "1" * 64),
+                   recorded(judged, "3" * 64, judged.verdict_sha256, "1" * 64)):  # fmt: skip
+        said = collect(forged)
+        assert "has no entry of a gate that gave this verdict" in " ".join(said.report.verdict_notes)
+        assert said.report.verdict_notes[0] in html(said).split('id="card-change"')[0]
+        assert said.report.verdict_notes[0] in card_markdown(said.report)
+    bare = collect(replace(judged, entries=(), ledger_problems=()))
+    assert "There is no ledger here that can be read" in " ".join(bare.report.verdict_notes)
 
 
 def test_a_verdict_chooses_the_release(collected: Collected, world: World) -> None:
@@ -225,6 +250,27 @@ def test_subjects_and_cases_are_left_out_on_request(world: World) -> None:
     assert len(hidden.report.shown) == 2
 
 
+def test_words_of_errors_that_name_a_subject_are_left_out_too(world: World, scores: Scores, tmp_path: Path) -> None:
+    folder = tmp_path / "w"
+    shutil.copytree(world.workspace, folder)
+    shutil.copy(folder / "scores.parquet", folder / "twice.parquet")
+    twice = folder / "twice.parquet"
+    known = {key: value for key, value in pl.read_parquet_metadata(twice).items() if key != "ARROW:schema"}
+    table = pl.read_parquet(twice)
+    pl.concat([table, table.head(1)]).write_parquet(twice, metadata=known)
+    subject = str(scores.table["subject"][0])
+    shown = collect(Workspace.open(folder), release="fine").report
+    assert any(subject in (file.reason or "") for file in shown.score_files)
+    broken = replace(
+        Workspace.open(folder), refused={"left": f"{subject} is wrong"}, entries=(), ledger_problems=(f"{subject}?",)
+    )
+    hidden = collect(broken, release="fine", with_subjects=False)
+    assert subject not in Page(html(hidden)).text + as_json(hidden.report)
+    assert "left" in hidden.report.refused
+    assert len(hidden.report.ledger_problems) == 1
+    assert any(file.name == "twice.parquet" and not file.used for file in hidden.report.score_files)
+
+
 def test_the_worst_subject_of_a_criterion_is_left_out_too(collected: Collected, world: World) -> None:
     verdict = collected.report.verdict
     assert verdict is not None
@@ -257,6 +303,28 @@ def test_the_change_control_record_says_of_each_field_what_is_there_or_what_to_a
     assert f"Training data of {EVIL}" in (by_name["Not accessed"].found or "")
     assert by_name["Sign-offs"].missing is not None
     assert "base stands in the workspace" in (by_name["Rollback"].found or "")
+
+
+def test_only_an_approval_of_this_release_signs_it_off(collected: Collected, world: World) -> None:
+    last, own = Workspace.open(world.workspace).entries[-1], collected.report.candidate.id
+    for release, is_signed in ((own, True), (None, False), ("3" * 64, False)):
+        entry = last.model_copy(update={"action": "approved", "release": release, "details": {"name": "A. Name"}})
+        record = record_of(collected.report.model_copy(update={"ledger": (entry,)}))
+        assert ["A. Name" in (one.found or "") for one in record if one.name == "Sign-offs"] == [is_signed]
+
+
+@pytest.mark.parametrize(("outcome", "is_lacking"), [("met", False), ("outside plan", True), (None, True)])
+def test_declared_before_is_what_the_verdict_says(
+    collected: Collected, world: World, outcome: Outcome | None, is_lacking: bool
+) -> None:
+    """An entry that declares the plan is not enough: it may stand after the first look."""
+    verdict, last = collected.report.verdict, Workspace.open(world.workspace).entries[-1]
+    assert verdict is not None
+    late = last.model_copy(update={"action": "declared", "details": {"plan": verdict.plan.sha256}})
+    said = () if outcome is None else (Criterion(name="plan declared", kind="plan", outcome=outcome, reason="Late."),)
+    judged = verdict.model_copy(update={"criteria": (*verdict.criteria, *said)})
+    record = record_of(collected.report.model_copy(update={"verdict": judged, "ledger": (late,)}))
+    assert [one.missing is not None for one in record if one.name == "Acceptance criteria"] == [is_lacking]
 
 
 @pytest.mark.parametrize(("data", "said"), [("cumulative", "read all training data"), ("replay", "read some training"),

@@ -31,6 +31,7 @@ class _Compared:
         found: the comparison; None where the scores cannot be compared.
         paired: Wilcoxon's test beside it.
         note: why they cannot be compared, or what was left out.
+        alike: the name of the other release, where it predicts the domain with the very tensors of the candidate.
     """
 
     kind: Question
@@ -40,6 +41,7 @@ class _Compared:
     found: Comparison | None = None
     paired: PairedTest | None = None
     note: str = ""
+    alike: str = ""
 
     @property
     def name(self) -> str:
@@ -66,14 +68,25 @@ def _compared(judged: Judged) -> Iterator[_Compared]:
         yield _compare(judged, "gain", judged.domain, structure, plan.gain.minimum, judged.parent)
     for domain in plan.earlier:
         for structure in plan.drift.chosen(domain, judged.foreground):
-            yield _compare(judged, "drift", domain, structure, -plan.drift.of(domain, structure), judged.first)
+            yield _compare(
+                judged, "drift", domain, structure, -plan.drift.of(domain, structure), _start(judged, domain)
+            )
+
+
+def _start(judged: Judged, domain: str) -> ScoredRelease | None:
+    """What drift on a domain is counted from: the release that had just learnt it, or the first of the line."""
+    wanted = judged.had_learnt(domain)
+    return next((release for release in judged.scores.header.releases if release.id == wanted), None)
 
 
 def _compare(
     judged: Judged, kind: Question, domain: str, structure: str | None, bound: float, other: ScoredRelease | None
 ) -> _Compared:
     if other is None:
-        who = "the first release of the line" if kind == "drift" else "the parent of the candidate"
+        line = () if judged.identity is None else judged.identity.lineage
+        learnt = domain in {one.domain for one in line[1:]} - {one.domain for one in line[:1]}
+        start = f"the release that had just learnt {domain}" if learnt else "the first release of the line"
+        who = start if kind == "drift" else "the parent of the candidate"
         return _Compared(kind, domain, structure, bound, note=f"{who} is not in the scores")
     if structure is not None and structure not in judged.scores.header.structures:
         return _Compared(kind, domain, structure, bound, note="the scores have no structure of this name")
@@ -82,7 +95,8 @@ def _compare(
         found, paired, note = compare(judged, domain, structure, bound, other)
     except UnpairedError as error:
         return _Compared(kind, domain, structure, bound, note=str(error))
-    return _Compared(kind, domain, structure, bound, found, paired, note)
+    alike = other.name if other.id in judged.alike.get(domain, ()) else ""
+    return _Compared(kind, domain, structure, bound, found, paired, note, alike)
 
 
 def _by_dice(
@@ -123,7 +137,7 @@ def _by_kappa(
 
 def _criterion(one: _Compared, above: float | None, below: float | None, judged: Judged) -> Criterion:
     found, level = one.found, judged.plan.plan.each_level
-    outcome = _outcome(found, above, below)
+    outcome = _outcome(found, above, below) if not one.alike else _outcome_of_the_same(found)
     return Criterion(
         name=one.name,
         kind=one.kind,
@@ -155,6 +169,11 @@ def _outcome(found: Comparison | None, above: float | None, below: float | None)
     return "undecided"
 
 
+def _outcome_of_the_same(found: Comparison | None) -> Outcome:
+    """Releases that predict a domain alike cannot have lost there; scores that say otherwise are not theirs."""
+    return "met" if found is not None and found.estimate == 0 and found.is_same else "undecided"
+
+
 def _reason(one: _Compared, outcome: Outcome, judged: Judged) -> str:
     found = one.found
     if found is None or found.estimate is None:
@@ -163,6 +182,11 @@ def _reason(one: _Compared, outcome: Outcome, judged: Judged) -> str:
     ends = f" [{_signed(found.low)}, {_signed(found.high)}] ({100 * level:g} %)" if found.low is not None else ""
     people = f"{found.n} subject{'' if found.n == 1 else 's'}"
     parts = [f"{metric_title(judged.plan.plan.metric)} changed by {_signed(found.estimate)}{ends} in {people}"]
+    if one.alike and outcome == "met":
+        same = f"{one.alike} and the candidate predict {one.domain} with the very same tensors: nothing can change"
+        return f"{parts[0].replace(ends, '')}; {same}."
+    if one.alike:
+        parts.append(f"{one.alike} predicts {one.domain} with the very same tensors, and yet the scores differ")
     parts.append(_against(one, outcome, found))
     if found.is_same and found.is_decided:
         share = (found.level / 2) ** (1 / found.n)

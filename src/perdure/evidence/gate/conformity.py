@@ -5,15 +5,17 @@ None of these criteria is a matter of chance: each is met, outside the plan, or 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Literal
 
 from perdure.evidence.gate.verdict import Criterion, Outcome
+from perdure.evidence.ledger.workspace import made
 
 if TYPE_CHECKING:
     from perdure.evidence.gate.judged import HashedScores, Judged
     from perdure.evidence.gate.plan import Range
+    from perdure.evidence.ledger.ledger import Entry
     from perdure.release import Identity
 
 METRIC = {"dice": "segmentation", "kappa": "classification"}
@@ -47,19 +49,15 @@ def _plan(judged: Judged) -> Iterator[Criterion]:
 
 
 def _declared(judged: Judged) -> Criterion:
-    """Whether the plan that was in force when the candidate's test scores came to be is this very file."""
+    """Whether this very file was in force at the candidate's first look, written before the update and any score."""
     name = "declared"
     declared = [entry for entry in judged.entries if entry.action == "declared"]
     ours = [entry for entry in declared if entry.details.get("plan") == judged.plan.sha256]
     if not declared:
-        said = "no plan was ever declared in the ledger; run `perdure gate --plan ... --declare` before scoring"
+        said = "no plan was ever declared in the ledger; run `perdure gate --plan ... --declare` before the update"
         return _criterion("plan", name, "outside plan", said)
-    looks = [
-        entry
-        for entry in judged.entries
-        if entry.action == "looked" and entry.release == judged.candidate.id and entry.details.get("split") == "test"
-    ]
-    first_look = min((entry.number for entry in looks), default=None)
+    looks = [entry.number for entry in _test_looks(judged) if entry.release == judged.candidate.id]
+    first_look = min(looks, default=None)
     before = [entry for entry in declared if first_look is None or entry.number < first_look]
     if not before:
         said = "the candidate had been scored on a test split before any plan was declared"
@@ -70,11 +68,55 @@ def _declared(judged: Judged) -> Criterion:
         later = "; this one was declared after the scores existed" if ours else ""
         said = f"this file (SHA-256 {judged.plan.sha256[:12]}) is not the plan in force, {found}{later}"
         return _criterion("plan", name, "outside plan", f"{said}; it was edited, or is another")
+    update = made(judged.entries).get(judged.candidate.id)
+    if update is not None and update.number < in_force.number and update.details.get("found") is not True:
+        said = f"declared {_day(in_force.time)}, after the candidate was made {_day(update.time)}"
+        return _criterion("plan", name, "outside plan", f"{said}; a plan is to be written before the update")
+    if said := _replaced(judged, declared, in_force):
+        return _criterion("plan", name, "outside plan", said)
     early = [file for file in judged.files if _has(judged, file) and file.scores.header.created < in_force.time]
     if early:
         said = f"{early[0].scores.source} was scored {_day(early[0].scores.header.created)}, before the plan was"
         return _criterion("plan", name, "outside plan", f"{said} declared {_day(in_force.time)}")
     return _criterion("plan", name, "met", f"declared {_day(in_force.time)}, before the first look")
+
+
+def _replaced(judged: Judged, declared: Sequence[Entry], in_force: Entry) -> str:
+    """What is wrong if the plan took the place of another whose scores were known by then; empty where nothing is."""
+    plan = judged.plan.plan
+    line = {judged.candidate.id, *judged.ancestors, *_descendants(judged)}
+    for look in _test_looks(judged):
+        if look.release in line or look.details.get("domain") not in (*plan.earlier, *plan.modifications.domains):
+            continue
+        before = [e for e in declared if e.number < look.number < in_force.number and _sha256(e) != _sha256(in_force)]
+        if before:
+            return (
+                f"release {str(look.release)[:12]} was scored on the test split of {look.details.get('domain')} under "
+                f"another plan, {_plan_name(before[-1])}, before this one, {_plan_name(in_force)}, was declared; "
+                "whoever wrote it may have known those scores"
+            )
+    return ""
+
+
+def _test_looks(judged: Judged) -> Iterator[Entry]:
+    return (e for e in judged.entries if e.action == "looked" and e.details.get("split") == "test")
+
+
+def _descendants(judged: Judged) -> frozenset[str]:
+    """The releases that the ledger says were updated from the candidate, or from one that was."""
+    parents = {who: entry.details.get("parent") for who, entry in made(judged.entries).items()}
+    found: set[str] = set()
+    while more := {who for who, of in parents.items() if of in (judged.candidate.id, *found)} - found:
+        found |= more
+    return frozenset(found)
+
+
+def _sha256(declared: Entry) -> str:
+    return str(declared.details.get("plan"))
+
+
+def _plan_name(declared: Entry) -> str:
+    return f"{declared.details.get('name')} (SHA-256 {_sha256(declared)[:12]})"
 
 
 def _has(judged: Judged, file: HashedScores) -> bool:
@@ -147,14 +189,12 @@ def _looks(judged: Judged) -> Iterator[Criterion]:
     else:
         yield _criterion("looks", "score files", "met", "the ledger has every score file, byte for byte")
     domains = dict.fromkeys([*judged.plan.plan.earlier, judged.domain])
+    line = judged.ancestors | _descendants(judged)
     for domain in domains:
         looks = [
             entry
-            for entry in judged.entries
-            if entry.action == "looked"
-            and entry.details.get("domain") == domain
-            and entry.details.get("split") == "test"
-            and entry.release not in judged.ancestors
+            for entry in _test_looks(judged)
+            if entry.details.get("domain") == domain and entry.release not in line
         ]
         releases = {entry.release for entry in looks}
         if len(releases) > at_most:

@@ -6,6 +6,7 @@ These are observations: a floor that is broken is broken, one that holds says no
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import numpy as np
@@ -52,14 +53,12 @@ def _floors(judged: Judged) -> Iterator[Criterion]:
     for domain in plan.earlier:
         if wanted.structure_loss is not None:
             name = f"worst structure's loss {named(domain)}"
-            yield _held(
-                judged, "worst case", name, domain, -wanted.structure_loss, lambda d: _structure(judged, d, loss=True)
-            )
+            value_of = partial(_structure, judged, loss=True)
+            yield _held(judged, "worst case", name, domain, -wanted.structure_loss, value_of, loss=True)
         if wanted.subject_loss is not None:
             name = f"worst subject's loss {named(domain)}"
-            yield _held(
-                judged, "worst case", name, domain, -wanted.subject_loss, lambda d: _subject(judged, d, loss=True)
-            )
+            value_of = partial(_subject, judged, loss=True)
+            yield _held(judged, "worst case", name, domain, -wanted.subject_loss, value_of, loss=True)
 
 
 def _subgroups(judged: Judged) -> Iterator[Criterion]:
@@ -93,7 +92,7 @@ def _subgroup(judged: Judged, one: Subgroup, domain: str, value: str, members: C
         yield _held(judged, "subgroup", f"subgroup {name}", domain, one.floor, value_of, subgroup)
     if one.loss is not None and domain in judged.plan.plan.earlier:
         value_of = enough(lambda d: _mean(judged, d, members, loss=True))
-        yield _held(judged, "subgroup", f"subgroup's loss {name}", domain, -one.loss, value_of, subgroup)
+        yield _held(judged, "subgroup", f"subgroup's loss {name}", domain, -one.loss, value_of, subgroup, loss=True)
 
 
 def _held(
@@ -104,6 +103,8 @@ def _held(
     bound: float,
     value_of: Callable[[str], Seen],
     subgroup: str | None = None,
+    *,
+    loss: bool = False,
 ) -> Criterion:
     """The criterion that a value is at least the bound; minus a loss is a value too."""
     about = {"name": name, "kind": kind, "domain": domain, "subgroup": subgroup, "bound": bound}
@@ -114,10 +115,10 @@ def _held(
     if np.isnan(value):
         reason = "Not computed: kappa is not defined, truth and prediction hold one class."
         return Criterion.model_validate({**about, "outcome": "undecided", "reason": reason, "n": n})
-    metric, is_loss = metric_title(judged.plan.plan.metric), "loss" in name
+    metric = metric_title(judged.plan.plan.metric)
     is_met = value >= bound
-    what = f"{metric} changed by {number(value, signed=True)}" if is_loss else f"{metric} {number(value)}"
-    limit = f"the largest loss is {number(-bound)}" if is_loss else f"the floor is {number(bound)}"
+    what = f"{metric} changed by {number(value, signed=True)}" if loss else f"{metric} {number(value)}"
+    limit = f"the largest loss is {number(-bound)}" if loss else f"the floor is {number(bound)}"
     reason = f"{what} {whose}; {limit}{'' if is_met else ', which is broken'}."
     outcome = "met" if is_met else "violated"
     found = {"outcome": outcome, "reason": reason, "estimate": value, "n": n, "subject": subject}

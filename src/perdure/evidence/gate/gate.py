@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -28,6 +28,7 @@ def gate(
     *,
     candidate: str | None = None,
     identity: Identity | None = None,
+    alike: Mapping[str, frozenset[str]] | None = None,
 ) -> Verdict:
     """Holds a candidate against every criterion of a plan.
 
@@ -42,12 +43,13 @@ def gate(
         ledger: of the workspace.
         candidate: name or id; without it, the only release that no other was updated from.
         identity: what the candidate's folder says of it, see `identity_of`; without it, how it was made is undecided.
+        alike: by domain the releases that predict it with the candidate's own tensors, see `predicting_alike`.
 
     Raises:
         EvaluationError: if the files contradict each other, or it is not clear which release is the candidate.
         LedgerError: if the ledger is not as it was written.
     """
-    case = judged(plan, scores, ledger.entries(), candidate=candidate, identity=identity)
+    case = judged(plan, scores, ledger.entries(), candidate=candidate, identity=identity, alike=alike)
     criteria = (*conformity(case), *comparisons(case), *floors(case))
     return Verdict(
         verdict=decision(criterion.outcome for criterion in criteria),
@@ -67,13 +69,36 @@ def identity_of(release: str, workspace: Path) -> Identity | None:
     Raises:
         ReleaseError: if a file of the release is not what was written.
     """
+    folder = _folder_of(release, workspace)
+    return None if folder is None else read_identity(folder)
+
+
+def predicting_alike(identity: Identity | None, workspace: Path) -> dict[str, frozenset[str]]:
+    """By domain that the candidate learnt, the ancestors in the workspace that predict it with the same tensors.
+
+    Raises:
+        ReleaseError: if a file of a release is not what was written.
+    """
+    from perdure.release.sameness import predicts_alike
+
+    if identity is None or (own := _folder_of(identity.id, workspace)) is None:
+        return {}
+    line = [(one.id, _folder_of(one.id, workspace)) for one in identity.lineage]
+    return {
+        seen.domain: frozenset(
+            release for release, folder in line if folder is not None and predicts_alike(folder, own, seen.domain)
+        )
+        for seen in identity.domains
+    }
+
+
+def _folder_of(release: str, workspace: Path) -> Path | None:
     from perdure.release.release import IDENTITY
 
     for folder in release_folders(workspace):
-        if f'"{release}"' in (folder / IDENTITY).read_text(encoding="utf-8", errors="replace"):
-            identity = read_identity(folder)
-            if identity.id == release:
-                return identity
+        named = f'"{release}"' in (folder / IDENTITY).read_text(encoding="utf-8", errors="replace")
+        if named and read_identity(folder).id == release:
+            return folder
     return None
 
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -58,6 +58,7 @@ class Judged:
         identity: what the candidate's folder says of it; None where the folder is not here. Where it is, it says which
             release is the parent, which the first, and which domain is new.
         entries: of the ledger.
+        alike: by domain the ids of earlier releases that predict it with the very tensors of the candidate.
     """
 
     plan: PlanFile
@@ -68,6 +69,7 @@ class Judged:
     first: ScoredRelease | None
     identity: Identity | None
     entries: tuple[Entry, ...]
+    alike: Mapping[str, frozenset[str]] = field(default_factory=dict)
 
     @property
     def domain(self) -> str:
@@ -90,6 +92,14 @@ class Judged:
             parent = known[parent].parent if parent in known else None
         return frozenset(found)
 
+    def had_learnt(self, domain: str) -> str | None:
+        """The id of the ancestor that had just learnt a domain; that of the first release where none is known to."""
+        known = {release.id: release.domain for release in self.scores.header.releases}
+        if self.identity is not None:
+            known |= {one.id: one.domain for one in self.identity.lineage}
+        found = [release for release in self.ancestors if known.get(release) == domain]
+        return found[0] if len(found) == 1 else None if self.first is None else self.first.id
+
     @property
     def foreground(self) -> tuple[str, ...]:
         """The structures of a segmentation without background; none of a classification."""
@@ -104,6 +114,7 @@ def judged(
     *,
     candidate: str | None = None,
     identity: Identity | None = None,
+    alike: Mapping[str, frozenset[str]] | None = None,
 ) -> Judged:
     """Finds the candidate among the scores, and what it is compared with.
 
@@ -113,6 +124,7 @@ def judged(
         entries: of the ledger.
         candidate: name or id; without it, the only release that no other was updated from.
         identity: of the candidate, see `Judged`.
+        alike: likewise.
 
     Raises:
         EvaluationError: if the files contradict each other, or it is not clear which release is the candidate.
@@ -129,7 +141,7 @@ def judged(
         first = parent = known.get(chosen.parent or "")
         while first is not None and first.parent is not None:
             first = known.get(first.parent)
-    return Judged(plan, tuple(files), scores, chosen, parent, first, identity, tuple(entries))
+    return Judged(plan, tuple(files), scores, chosen, parent, first, identity, tuple(entries), alike or {})
 
 
 def judged_scores(files: Sequence[HashedScores]) -> Scores:

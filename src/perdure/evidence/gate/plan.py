@@ -241,7 +241,7 @@ class ChangePlan(Value):
         modifications: what may change.
         data: how much data an update may train on.
         non_inferiority: how much each earlier domain may lose against the parent.
-        drift: how much it may have lost against the first release, over all updates.
+        drift: how much it may have lost since it was learnt (against the first release, for what that one served).
         gain: what the new domain must gain.
         floors: what must be so of every domain.
         subgroups: what must be so of subgroups.
@@ -272,9 +272,7 @@ class ChangePlan(Value):
                 raise ValueError(f"{field}: a domain stands there twice")
         if both := sorted(set(self.earlier) & set(self.modifications.domains)):
             raise ValueError(f"{', '.join(both)} cannot be an earlier domain and a new one")
-        groups = [(one.column, one.value) for one in self.subgroups]
-        if len(set(groups)) != len(groups):
-            raise ValueError("subgroups: one column and value stands there twice")
+        self._check_subgroups()
         for field in ("non_inferiority", "drift"):
             margins: Margins = getattr(self, field)
             if strange := {one.domain for one in margins.override if one.domain} - set(self.earlier):
@@ -284,6 +282,28 @@ class ChangePlan(Value):
         if self.metric == "kappa":
             self._check_kappa()
         return self
+
+    def _check_subgroups(self) -> None:
+        """Every subgroup leads to a criterion, and none to two of one name."""
+        groups = [(one.column, one.value) for one in self.subgroups]
+        if len(set(groups)) != len(groups):
+            raise ValueError("subgroups: one column and value stands there twice")
+        known = {*self.earlier, *self.modifications.domains}
+        for one in self.subgroups:
+            domains = one.domains or ()
+            if strange := sorted(set(domains) - known):
+                raise ValueError(f"subgroups.domains: {', '.join(strange)} is neither an earlier domain nor a new one")
+            if len(set(domains)) != len(domains):
+                raise ValueError("subgroups.domains: a domain stands there twice")
+            if one.loss is not None and domains and not set(domains) & set(self.earlier):
+                raise ValueError(f"subgroups.loss: only an earlier domain can lose; {', '.join(domains)} is new")
+        for each in (one for one in self.subgroups if one.value is None):
+            for one in self.subgroups:
+                alike = one.column == each.column and one.value is not None
+                if alike and set(each.domains or known) & set(one.domains or known):
+                    raise ValueError(
+                        f"subgroups: {one.column} stands there without `value` and with {one.value} for one domain"
+                    )
 
     def _check_kappa(self) -> None:
         """Kappa belongs to a domain: a structure has none, and neither has a subject."""

@@ -39,9 +39,13 @@ def approvable(folder: Path, verdict: Path, override: str | None = None) -> tupl
         raise _refused(
             verdict, "verdict", given.verdict, "only ACCEPT is approved, or --override REASON, for the record"
         )
-    if not any(_gave(entry, given) for entry in entries):
-        allowed = "gate the release in this workspace, or --override REASON, for the record"
-        raise _refused(verdict, "verdict", "one that the ledger does not know", allowed)
+    allowed = "gate the release in this workspace, or --override REASON, for the record"
+    gates = [entry for entry in entries if entry.action == "gated" and entry.release == release.release]
+    if not any(_gave(entry, given, verdict) for entry in gates):
+        raise _refused(verdict, "verdict", "one that the ledger does not know, byte for byte, from the gate", allowed)
+    if not _gave(gates[-1], given, verdict):
+        replaced = f"one that the gate has replaced, by {gates[-1].details.get('verdict')}"
+        raise _refused(verdict, "verdict", replaced, allowed)
     return release, given
 
 
@@ -74,12 +78,10 @@ def approve(folder: Path, verdict: Path, name: str, override: str | None = None)
         return ledger.append("approved", release.release, **details)
 
 
-def _gave(entry: Entry, verdict: Verdict) -> bool:
-    """Whether an entry is that of the gate that gave a verdict."""
-    same = entry.details.get("plan") == verdict.plan.sha256 and entry.details.get("verdict") == verdict.verdict
-    scores = entry.details.get("scores")
-    is_it = entry.action == "gated" and entry.release == verdict.candidate.id and same
-    return is_it and isinstance(scores, list) and sorted(map(str, scores)) == sorted(verdict.scores)
+def _gave(entry: Entry, verdict: Verdict, file: Path) -> bool:
+    """Whether an entry is that of the gate that wrote this very file."""
+    said = (entry.details.get("plan"), entry.details.get("verdict"), entry.details.get("sha256"))
+    return said == (verdict.plan.sha256, verdict.verdict, sha256(file))
 
 
 def _refused(path: Path, field: str, found: str, allowed: str) -> LedgerError:

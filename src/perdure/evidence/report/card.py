@@ -98,10 +98,7 @@ def card_markdown(report: Report) -> str:
         "## Intended use",
         TO_ADD,
         "## Factors",
-        _list(
-            [f"Domain: {one['name']}" for one in parameters["data"]]
-            + ["Others, such as age, sex and disease: not recorded."]
-        ),
+        _list([f"Domain: {one['name']}" for one in parameters["data"]] + [_factors(report)]),
         "## Metrics",
         f"{metric_title(report.metric)}; intervals of 95 % over subjects. Verdict: {_plain(_verdict(report))}",
         "## Evaluation data",
@@ -116,6 +113,12 @@ def card_markdown(report: Report) -> str:
         _list([one["description"] for one in considerations["limitations"]]),
     ]
     return "\n\n".join(parts) + "\n"
+
+
+def _factors(report: Report) -> str:
+    if report.groups:
+        return f"Recorded of subjects: {', '.join(report.groups)}; this card does not break scores down by them."
+    return "Others, such as age, sex and disease: not recorded."
 
 
 def _overview(report: Report) -> str:
@@ -215,7 +218,7 @@ def _tradeoffs(report: Report) -> list[str]:
 def _verdict(report: Report) -> str:
     if report.verdict is None:
         return f"none; {report.missing['verdict']}"
-    return f"{report.verdict.verdict} by the plan {report.verdict.plan.name}."
+    return " ".join((f"{report.verdict.verdict} by the plan {report.verdict.plan.name}.", *report.verdict_notes))
 
 
 def _list(lines: list[str]) -> str:

@@ -1,6 +1,7 @@
 """What did the update do to each domain, each structure and each case? Candidate minus parent, on the same cases.
 
-By the functions that the gate judges by, so that a page never shows two figures for one change.
+By the functions that the gate judges by. Intervals here are at 95 %; those of a gate's criteria are at the level of its
+plan, and wider where the plan divides it among several looks.
 """
 
 from __future__ import annotations

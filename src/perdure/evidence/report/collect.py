@@ -34,12 +34,14 @@ from perdure.evidence.report.facts import (
 from perdure.evidence.report.limits import limits_of
 from perdure.evidence.report.pictures import Pictures, pictures_of, worst_cases
 from perdure.evidence.report.record import record_of
+from perdure.evidence.report.workspace import UNNAMED, without_names
 from perdure.evidence.text import forgotten_sentences, left_out
 from perdure.release import Release
 
 if TYPE_CHECKING:
     from perdure.data import FolderDomain
     from perdure.evidence.gate.verdict import Verdict
+    from perdure.evidence.ledger.ledger import Entry
     from perdure.evidence.report.workspace import Found, Workspace
 
 VOLUMES = 9_000_000
@@ -93,13 +95,14 @@ def collect(
         ReleaseError: if a release cannot be opened.
     """
     found = workspace.candidate(release)
-    missing = _Missing()
+    missing = _Missing(with_subjects)
+    workspace = workspace if with_subjects else without_names(workspace)
     line, scores = line_of(found), workspace.scores
     before = parent_of(workspace, found)
     after = missing.of("layers", lambda: Release.open(found.path, trusted))
     parent = None if before is None else missing.of("layers", lambda: Release.open(before.path, trusted))
     matrix = missing.of("matrix", lambda: _matrix(scores, found))
-    compared = missing.of("domains", lambda: _compared(scores, found, line))
+    compared = missing.of("domains", lambda: _compared(scores, found, line), can_name=False)
     cases_of_all = case_changes(compared, line) if compared else ()
     pictures = _pictures(missing, cases_of_all, domains, parent, after, cases, device, progress)
     split = scores.header.split if scores else None
@@ -144,6 +147,7 @@ def collect(
             candidates_of(workspace, found, scores),
             "no update of this parent to this domain was scored together with it.",
         ),
+        groups=tuple(sorted(scores.header.groups)) if scores else (),
         missing=missing.reasons,
     )
     report = report.model_copy(update={"limits": limits_of(report)})
@@ -152,17 +156,18 @@ def collect(
 
 
 class _Missing:
-    """Why parts of a report are not there."""
+    """Why parts of a report are not there; no words of errors where subjects, whom these may name, stay out."""
 
-    def __init__(self) -> None:
+    def __init__(self, with_subjects: bool) -> None:
         self.reasons: dict[str, str] = {}
+        self._with_subjects = with_subjects
 
-    def of(self, part: str, make: Callable[[], _T]) -> _T | None:
-        """A part, or None and the reason."""
+    def of(self, part: str, make: Callable[[], _T], *, can_name: bool = True) -> _T | None:
+        """A part, or None and the reason; `can_name` says whether the words of an error may name a subject."""
         try:
             return make()
         except PerdureError as error:
-            self.reasons[part] = str(error)
+            self.reasons[part] = str(error) if self._with_subjects or not can_name else UNNAMED
             return None
 
     def given(self, part: str, value: _T, reason: str) -> _T:
@@ -211,10 +216,17 @@ def _notes(workspace: Workspace, found: Found) -> list[str]:
         notes.append("The verdict rests on score files that are not those of this report, or that were changed since.")
     elif used - set(verdict.scores):
         notes.append("This report also uses score files that the verdict did not see.")
-    gated = [entry for entry in workspace.entries if entry.action == "gated"]
-    if workspace.entries and not any(entry.details.get("plan") == verdict.plan.sha256 for entry in gated):
-        notes.append("The ledger of this workspace has no entry of a gate by the plan of this verdict.")
+    if not workspace.entries:
+        notes.append("There is no ledger here that can be read: nothing shows that a gate gave this verdict.")
+    elif not any(_gave(entry, workspace.verdict_sha256, verdict.candidate.id) for entry in workspace.entries):
+        notes.append("The ledger of this workspace has no entry of a gate that gave this verdict, byte for byte.")
     return notes
+
+
+def _gave(entry: Entry, digest: str | None, release: str) -> bool:
+    """Whether an entry is that of the gate that wrote a file about a release."""
+    is_of = entry.action == "gated" and entry.release == release
+    return is_of and digest is not None and entry.details.get("sha256") == digest
 
 
 def _matrix_facts(matrix: TrainTestMatrix) -> MatrixFacts:

@@ -67,7 +67,8 @@ class Change(Value):
         role: what the domain is to the candidate.
         before: the parent's score; None where there is none.
         after: the candidate's.
-        interval: of the change, over subjects, 95 %, as the gate computes it; None where the two cannot be compared.
+        interval: of the change, over subjects, always 95 %, by the gate's own function; None where the two cannot be
+            compared.
         test: Wilcoxon's signed-rank test over subjects: of Dice; of classes, of grades off (there a fall is better).
         p: of the test, corrected for the number of domains (Holm).
         since: the candidate minus the release that had just learnt the domain; None where that one is the parent.
@@ -317,6 +318,7 @@ class Report(Value):
         candidates: of the same parent and domain, the candidate among them.
         record: what a change control record asks for.
         limits: of what was shown.
+        groups: columns of the manifest that the scores hold for subjects; see `evaluation.scores.Header`.
         missing: by part of the report the reason why it is not there.
     """
 
@@ -349,4 +351,5 @@ class Report(Value):
     candidates: tuple[Candidate, ...] = ()
     record: tuple[RecordField, ...] = ()
     limits: tuple[str, ...] = ()
+    groups: tuple[str, ...] = ()
     missing: dict[str, str] = Field(default_factory=dict)

@@ -133,12 +133,10 @@ def _criteria(report: Report) -> RecordField:
     if report.verdict is None:
         return RecordField(name="Acceptance criteria", found=None, missing=report.missing["verdict"], section="verdict")
     verdict = report.verdict
-    declared = [
-        entry
-        for entry in report.ledger
-        if entry.action == "declared" and entry.details.get("plan") == verdict.plan.sha256
-    ]
-    missing = None if declared else "the ledger of this workspace does not say that this plan was declared before"
+    declared = next((one for one in verdict.criteria if one.name == "plan declared"), None)
+    missing: str | None = "the verdict does not say that this plan was declared before the candidate was scored"
+    if declared is not None:
+        missing = None if declared.outcome == "met" else declared.reason
     found = f"{len(verdict.criteria)} criteria of {verdict.plan.name}"
     return RecordField(name="Acceptance criteria", found=found, missing=missing, section="verdict")
 
@@ -185,7 +183,7 @@ def _sign_offs(report: Report) -> RecordField:
     said = [
         f"{entry.details.get('name')}, {entry.time:%Y-%m-%d %H:%M} UTC"
         for entry in approved
-        if entry.release in (None, report.candidate.id)
+        if entry.release == report.candidate.id
     ]
     missing = None if said else "nobody has approved this release in a ledger of this workspace"
     return RecordField(name="Sign-offs", found="; ".join(said) or None, missing=missing, section="ledger")

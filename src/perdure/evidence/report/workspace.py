@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, get_args
 
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from perdure.release import Identity
 
 VERDICT = "verdict.json"
+UNNAMED = "the reason may name a subject, and subjects are left out here; make the report with them to read it"
+"""Stands where the words of an error would."""
 
 
 @dataclass(frozen=True)
@@ -123,6 +125,20 @@ class Workspace:
             return self.releases[self.verdict.candidate.id]
         parents = {found.parent for found in self.releases.values()}
         return [found for found in self.releases.values() if found.id not in parents][-1]
+
+
+def without_names(workspace: Workspace) -> Workspace:
+    """The same, with fixed words where those of an error could hold a line of a file, and in it a subject.
+
+    Only a score file that could not be read has no split.
+    """
+    files = [one if one.split else one.model_copy(update={"reason": UNNAMED}) for one in workspace.score_files]
+    return replace(
+        workspace,
+        refused=dict.fromkeys(workspace.refused, UNNAMED),
+        score_files=tuple(files),
+        ledger_problems=(f"not as the ledger has it: {UNNAMED}",) * len(workspace.ledger_problems),
+    )
 
 
 def _releases(folder: Path) -> tuple[dict[str, Found], dict[str, str]]:
