@@ -9,6 +9,7 @@ from command import Command
 from perdure.evaluation.evaluate import scored
 from perdure.evidence.gate.verdict import Criterion, PlanReference, Verdict
 from perdure.evidence.ledger.ledger import Ledger
+from perdure.release.folder import sha256
 from workspaces import workspace
 
 
@@ -29,8 +30,9 @@ def verdict(tmp_path: Path) -> Path:
         }
     )
     given.write(tmp_path / "verdict.json")
+    written = {"file": "verdict.json", "sha256": sha256(tmp_path / "verdict.json")}
     Ledger.beside(tmp_path / "base").append(
-        "gated", candidate.id, plan="a" * 64, verdict="ACCEPT", scores=["b" * 64], file="verdict.json"
+        "gated", candidate.id, plan="a" * 64, verdict="ACCEPT", scores=["b" * 64], **written
     )
     return tmp_path / "verdict.json"
 
