@@ -14,7 +14,7 @@ from perdure.data import ImageGrid
 from perdure.data.geometry import centred, window
 from perdure.data.intensity import padding
 from perdure.errors import EvaluationError
-from perdure.models import evaluation_mode, load_batch_norm_state
+from perdure.models import evaluation_mode, load_batch_norm_state, make_fast
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -47,11 +47,12 @@ class Predictor:
 
     def __init__(self, release: Release, device: str = "cpu", domain: str | None = None) -> None:
         self.contract: Contract = release.contract
-        model: nn.Module = release.model
+        # a copy: it gets a batch norm and kernels of its own
+        model: nn.Module = deepcopy(release.model)
         if domain is not None and domain in release.memory.norms:
-            model = deepcopy(model)
             load_batch_norm_state(model, release.memory.norms[domain])
         self.model = model.to(device)
+        make_fast(self.model)
         self.device = device
         values = [structure.values[0] for structure in self.contract.structures]
         self.largest_value = max(values)

@@ -73,10 +73,12 @@ def measured(
 
 def _importance_batches(domain: Domain, recipe: Recipe, rank: int, ranks: int) -> Iterator[Batch]:
     """Training samples without augmentation: all in order, or the first so many of a seeded order."""
+    # as many at once as in training, so that it fits where that did; a multiple of `ranks`, so that process r has the
+    # samples r, r + ranks, ... of the order
+    size = -(-recipe.batch_size // ranks) * ranks
     if recipe.importance_samples is None:
-        return domain.batches("train", max(2, ranks), rank=rank, ranks=ranks)
-    # batches of one sample a process: process r has samples r, r + ranks, ... of the order
-    batches = domain.batches("train", ranks, seed=recipe.seed, rank=rank, ranks=ranks)
+        return domain.batches("train", size, rank=rank, ranks=ranks)
+    batches = domain.batches("train", size, seed=recipe.seed, rank=rank, ranks=ranks)
     return _first(batches, -(-(recipe.importance_samples - rank) // ranks))
 
 
