@@ -86,7 +86,7 @@ def make_fast(model: nn.Module) -> Callable[[], None]:
         layer.dilation = (2, 2)
     if handle is not None:
         for parameter in flat:
-            parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
+            parameter.data = _laid_out(parameter.data)
 
     def undo() -> None:
         for layer in slopes:
@@ -116,7 +116,13 @@ def _is_point(layer: nn.Module) -> bool:
 
 
 def _channels_last(_: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...]:
-    return tuple(
-        arg.contiguous(memory_format=torch.channels_last) if isinstance(arg, Tensor) and arg.ndim == 4 else arg
-        for arg in args
-    )
+    return tuple(_laid_out(arg) if isinstance(arg, Tensor) and arg.ndim == 4 else arg for arg in args)
+
+
+def _laid_out(tensor: Tensor) -> Tensor:
+    """In channels-last: images, or the weights of a convolution."""
+    if tensor.shape[1] > 1:
+        return tensor.contiguous(memory_format=torch.channels_last)
+    # one channel is in both layouts: its strides alone say that what comes of it shall be in this one
+    height, width = tensor.shape[2:]
+    return tensor.clone(memory_format=torch.contiguous_format).as_strided(tensor.shape, (height * width, 1, width, 1))

@@ -131,7 +131,9 @@ class QuickNAT(nn.Module):
         # the deepest level uses decode4, the next ones 1, 2, 3: published weights are named so
         for decode in (self.decode4, self.decode1, self.decode2, self.decode3):
             skip, indices = skips.pop()
-            up = functional.max_unpool2d(x, indices, [2, 2])
+            # it moves values and computes none: autocast would have it, and all that follows, in single precision
+            with torch.autocast(x.device.type, enabled=False):
+                up = functional.max_unpool2d(x, indices, [2, 2])
             x = self.dropout(decode(torch.cat((skip, up), dim=1)))
         logits: Tensor = self.classifier(x)
         return logits[..., :height, :width]
