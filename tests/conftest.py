@@ -43,6 +43,14 @@ def _cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         yield
 
 
+@pytest.fixture(autouse=True, scope="session")
+def _single_precision() -> Iterator[None]:
+    """Training is in single precision unless a test says otherwise, so that golden numbers hold on every machine."""
+    with pytest.MonkeyPatch.context() as machine:
+        machine.setattr("perdure.update.machine.has_bf16", lambda device: False)
+        yield
+
+
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
     """The folder of data sets beside the checkout; without it, a test that runs on real data is skipped."""

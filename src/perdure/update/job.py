@@ -20,6 +20,7 @@ from perdure.release import Memory, Release
 from perdure.update.last_step import finite
 from perdure.update.launch import launch
 from perdure.update.loop import Progress, Training
+from perdure.update.machine import Machine
 from perdure.update.provenance import digest_of, digest_of_hashes, identity_of, measured
 from perdure.update.rates import Trial, run_at_best_rate
 from perdure.update.recipe import Recipe
@@ -30,28 +31,6 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from perdure.types import Domain
-
-
-@dataclass(frozen=True)
-class Machine:
-    """Where training runs.
-
-    Args:
-        device: `cpu` or `cuda`.
-        devices: how many processes or cards share each batch.
-        precision: `32-true`, or `bf16-mixed` for mixed precision.
-    """
-
-    device: Literal["cpu", "cuda"] = "cpu"
-    devices: int = 1
-    precision: Literal["32-true", "bf16-mixed"] = "32-true"
-
-    def fabric(self) -> Fabric:
-        """Lightning Fabric for it; several processes are spawned."""
-        from lightning_fabric import Fabric
-
-        several = {"strategy": "ddp_spawn"} if self.devices > 1 else {}
-        return Fabric(accelerator=self.device, devices=self.devices, precision=self.precision, **several)  # type: ignore[arg-type]
 
 
 @dataclass(frozen=True)
@@ -162,7 +141,11 @@ def _work(fabric: Fabric, job: Job, folder: RunFolder) -> Release:
     # raw importance (Fisher information) has no share of the step
     unit = past.weights if method.importance is not None and method.importance.scaling.range == "unit" else {}
     note = check(job.model, method.batch_norm)
-    facts = {"epochs": [vars(epoch) for epoch in state.history], **_restraint(job.model, unit, frozen)}
+    facts: dict[str, Any] = {
+        "precision": job.machine.precision,
+        "epochs": [vars(epoch) for epoch in state.history],
+        **_restraint(job.model, unit, frozen),
+    }
     facts |= {"note": note} if note else {}
     facts |= {"rates": [vars(trial) for trial in trials]} if trials else {}
     facts |= {"report": {name: finite(value) for name, value in state.report.items()}} if state.report else {}

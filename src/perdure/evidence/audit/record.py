@@ -47,7 +47,7 @@ _KEYS: dict[str, frozenset[str]] = {
     "recipe": frozenset(Recipe.model_fields),
     "training": frozenset(
         (
-            *("epochs", "mean_step_share", "fixed_share", "frozen_share", "note", "report"),
+            *("precision", "epochs", "mean_step_share", "fixed_share", "frozen_share", "note", "report"),
             # of `adopt`, of `update --retain`, and of a method that tries several rates
             *("samples_measured", "interpolated", "rates"),
         )
