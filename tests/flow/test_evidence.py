@@ -109,6 +109,8 @@ def test_signed_scores_of_the_old_site_fill_the_matrix_of_the_new_one(line: Line
     assert set(found["subject"]).isdisjoint(set(expected["subject"]))
     looks = [entry for entry in Ledger.beside(line.base).entries() if entry.action == "looked"]
     assert [entry.details["domain"] for entry in looks[1:5]] == ["a", "b", "a", "b"]
+    # which cases they were is the same for both releases, and says nothing of who is among them
+    assert looks[1].details["case_set"] == looks[3].details["case_set"] != looks[2].details["case_set"]
     assert command.succeeds("verify", line.base.parent).code == 0
 
 

@@ -112,7 +112,7 @@ def evaluate(
     folders = {one.id: path for one, path in zip(releases, release, strict=True)}
     for one, path in zip(releases, release, strict=True):
         record_release(path, one.identity, found=True)
-    record_scores(folders, scores, content, out, **how)
+    record_scores(folders, scores, content, out, _case_sets(domains, sealed, split), **how)
     show(scores_record(scores), as_json, *scores_renderables(scores), f"Scores written to {out}")
 
 
@@ -135,6 +135,16 @@ def _domains(
         raise ConfigurationError(f"--data {data}: {found}; name the domains to score with --domain.")
     dataset = checked_dataset(data, names, release.contract, (split,), cache, progress)
     return [dataset.domain(name, release.contract, required=(split,), cache=cache) for name in names]
+
+
+def _case_sets(
+    domains: Sequence[FolderDomain], sealed: Sequence[Sealed], split: Literal["train", "val", "test"]
+) -> dict[str, str]:
+    """By domain a digest of its cases, for the ledger: whoever looks at others later is seen to."""
+    from perdure.evidence.remote.sealing import case_set
+
+    elsewhere = {domain: digest for one in sealed for domain, digest in one.statement.cases.items()}
+    return {**elsewhere, **{one.name: case_set(one, split, b"") for one in domains}}
 
 
 def _sealed(

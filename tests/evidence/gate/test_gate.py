@@ -388,6 +388,51 @@ def test_more_candidates_than_the_plan_lets_look_are_outside_it(tmp_path: Path) 
     assert the(gated.verdict(), "looks A").outcome == "outside plan"
 
 
+def test_the_same_candidate_on_other_cases_is_one_more_look(tmp_path: Path) -> None:
+    """Scored once more without the subjects that lost, a candidate would pass."""
+    gated = Gated(tmp_path, dice_scores(ordinary()), recorded=False)
+    gated.look(CANDIDATE, "e" * 64, case_set="whole")
+    gated.look(CANDIDATE, case_set="thinned")
+    found = the(gated.verdict(), "looks A")
+    assert (gated.verdict().verdict, found.outcome) == ("OUTSIDE PLAN", "outside plan")
+    assert "2 looks at the test split of A, each at a candidate or at other cases" in found.reason
+
+
+def test_the_same_candidate_on_the_same_cases_is_one_look(tmp_path: Path) -> None:
+    gated = Gated(tmp_path, dice_scores(ordinary()), recorded=False)
+    gated.look(CANDIDATE, "d" * 64)  # as a version before this one wrote it
+    gated.look(CANDIDATE, "e" * 64, case_set="whole")
+    gated.look(CANDIDATE, case_set="whole")
+    assert gated.verdict().verdict == "ACCEPT"
+
+
+def test_a_second_set_of_cases_may_be_planned_for(tmp_path: Path) -> None:
+    gated = Gated(tmp_path, dice_scores(ordinary(40)), LOOSE, recorded=False)
+    gated.look(CANDIDATE, "e" * 64, case_set="few")
+    gated.look(CANDIDATE, case_set="more")
+    assert gated.verdict().verdict == "ACCEPT"
+
+
+def test_scored_on_more_cases_beside_a_later_update_a_candidate_keeps_its_verdict(tmp_path: Path) -> None:
+    gated = Gated(tmp_path, dice_scores(ordinary()), recorded=False)
+    gated.look(CANDIDATE, case_set="few")
+    gated.ledger.append("updated", CHILD, parent=CANDIDATE, name="later")
+    gated.look(CANDIDATE, "d" * 64, case_set="more")
+    assert gated.verdict().verdict == "ACCEPT"
+
+
+def test_fewer_test_cases_than_there_were_are_undecided(tmp_path: Path) -> None:
+    scores = dice_scores(ordinary(12))
+    assert Gated(tmp_path / "all", scores, identity=identity(test=12)).verdict().verdict == "ACCEPT"
+    assert Gated(tmp_path / "more", scores, identity=identity(test=11)).verdict().verdict == "ACCEPT"
+    verdict = Gated(tmp_path / "fewer", scores, identity=identity(test=13)).verdict()
+    assert verdict.verdict == "INCONCLUSIVE"
+    for domain in "AB":
+        found = the(verdict, f"looks {domain}")
+        assert found.outcome == "undecided"
+        assert f"12 test cases of {domain} were scored, and there were 13 when it was learnt" in found.reason
+
+
 CHILD, GRANDCHILD, TWIN = "4" * 64, "5" * 64, "6" * 64
 
 

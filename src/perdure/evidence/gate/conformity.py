@@ -5,11 +5,13 @@ None of these criteria is a matter of chance: each is met, outside the plan, or 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Literal
 
 from perdure.evidence.gate.verdict import Criterion, Outcome
+from perdure.evidence.ledger.recording import case_ids
 from perdure.evidence.ledger.workspace import made
 
 if TYPE_CHECKING:
@@ -178,7 +180,11 @@ def _data(judged: Judged) -> Iterator[Criterion]:
 
 
 def _looks(judged: Judged) -> Iterator[Criterion]:
-    """How many candidates were scored on each test split; a release that is scored again gives the same numbers."""
+    """How often each test split was looked at: once for each candidate and each set of cases that it was scored on.
+
+    A release that is scored again on the same cases gives the same numbers. On other cases it gives others, so that
+    whoever leaves some out, or adds some, has looked once more.
+    """
     at_most = judged.plan.plan.looks.at_most
     hashes = {file.sha256 for file in judged.files}
     recorded = {entry.details.get("scores") for entry in judged.entries if entry.action in ("evaluated", "looked")}
@@ -194,18 +200,58 @@ def _looks(judged: Judged) -> Iterator[Criterion]:
         looks = [
             entry
             for entry in _test_looks(judged)
-            if entry.details.get("domain") == domain and entry.release not in line
+            if entry.details.get("domain") == domain
+            and entry.release not in line
+            # scored beside its own updates, the candidate is no candidate any more
+            and (
+                entry.release != judged.candidate.id
+                or entry.number < _first_update_of(judged)
+                or entry.details.get("scores") in hashes
+            )
         ]
-        releases = {entry.release for entry in looks}
-        if len(releases) > at_most:
-            said = f"{len(releases)} candidates were scored on the test split of {domain}; the plan allows {at_most}"
+        found, candidates = _counted(looks), len({entry.release for entry in looks})
+        left_out = _left_out(judged, domain)
+        if found > at_most:
+            said = f"{candidates} candidates were scored on the test split of {domain}; the plan allows {at_most}"
+            if found > candidates:
+                said = f"{found} looks at the test split of {domain}, each at a candidate or at other cases; the plan "
+                said += f"allows {at_most}"
             yield _criterion("looks", domain, "outside plan", said, domain)
         elif not any(e.release == judged.candidate.id and e.details.get("scores") in hashes for e in looks):
             said = f"no look at the test split of {domain} is recorded for these score files; evaluate in the workspace"
             yield _criterion("looks", domain, "undecided", said, domain)
+        elif left_out:
+            yield _criterion("looks", domain, "undecided", left_out, domain)
         else:
-            said = f"{len(releases)} of {at_most} candidates scored on the test split of {domain}"
+            said = f"{found} of {at_most} looks at the test split of {domain}"
             yield _criterion("looks", domain, "met", said, domain)
+
+
+def _first_update_of(judged: Judged) -> float:
+    """The number of the entry that the first update of the candidate was made by; infinite where there is none."""
+    of = [e.number for e in made(judged.entries).values() if e.details.get("parent") == judged.candidate.id]
+    return min(of, default=math.inf)
+
+
+def _counted(looks: Sequence[Entry]) -> int:
+    """How many looks: a candidate counts once for each set of cases; without a digest of them, once."""
+    sets: dict[str | None, set[object]] = {}
+    for entry in looks:
+        sets.setdefault(entry.release, set()).update({entry.details.get("case_set")} - {None})
+    return sum(max(1, len(found)) for found in sets.values())
+
+
+def _left_out(judged: Judged, domain: str) -> str:
+    """What is wrong if fewer test cases were scored than there were when the domain was learnt."""
+    seen = () if judged.identity is None else judged.identity.domains
+    there = next((one.counts.cases.get("test", 0) for one in seen if one.domain == domain), 0)
+    scored = len(case_ids(judged.scores, judged.candidate.id, domain))
+    if scored >= there:
+        return ""
+    return (
+        f"{scored} test cases of {domain} were scored, and there were {there} when it was learnt; those left out may "
+        "be the ones that lost. Score all of them"
+    )
 
 
 def _is(

@@ -93,7 +93,13 @@ def salted(scores: Scores, salt: bytes) -> Scores:
 
 
 def case_set(domain: FolderDomain, split: Split, salt: bytes) -> str:
-    """A digest of the cases of a split: their ids, subjects, classes, and the content of their images and labels."""
+    """A digest of the cases of a split: their ids, subjects, classes, and the content of their images and labels.
+
+    Args:
+        domain: which.
+        split: of it.
+        salt: of the site, where the digest leaves it; empty for a digest that stays beside the data.
+    """
     rows = []
     for name, row in domain.rows.items():
         if row.split == split:
