@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 import json
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -23,6 +24,7 @@ from perdure.evaluation import Scores
 from perdure.evidence.canonical import canonical
 from perdure.evidence.remote.signing import fingerprint, is_signed
 from perdure.types import Split, Value
+from perdure.update.intensities import FEWEST_SUBJECTS
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
@@ -116,7 +118,12 @@ def sealed(scores: Scores, cases: Mapping[str, str], key: Ed25519PrivateKey, sal
         cases: the digest of each domain's cases, see `case_set`.
         key: of the site.
         salt: of the site.
+
+    Raises:
+        EvaluationError: if a column of the groups has a value that few subjects have: an id repeated there would undo
+            the salting, and whoever is nearly alone in a group is known by it.
     """
+    _check_groups(scores)
     content = salted(scores, salt).content()
     statement = Statement(
         scores=hashlib.sha256(content).hexdigest(),
@@ -164,6 +171,19 @@ def unsealed(path: Path, trusted: Sequence[Ed25519PublicKey]) -> Sealed:
     if stated != (tuple(release.id for release in header.releases), header.split, sorted(header.domains)):
         raise _refused(path, "statement", "other releases, split or domains than in the scores", "ask the site")
     return Sealed(statement, scores, hashlib.sha256(content).hexdigest())
+
+
+def _check_groups(scores: Scores) -> None:
+    for column, by in scores.header.groups.items():
+        for domain, of in by.items():
+            few = [value for value, subjects in Counter(of.values()).items() if subjects < FEWEST_SUBJECTS]
+            if few:
+                # how many, not which: the message may be passed on, and a value may be an id
+                raise EvaluationError(
+                    f"--group {column}: in domain {domain!r} {len(few)} of its values are those of fewer than "
+                    f"{FEWEST_SUBJECTS} subjects, who would be known by them in spite of salted ids. Leave the column "
+                    "out, or merge its values in the manifest."
+                )
 
 
 def _keyed(salt: bytes, kind: str, text: str) -> str:
