@@ -307,6 +307,46 @@ def test_an_update_that_the_plan_does_not_name_is_outside_it(tmp_path: Path, fou
     assert (verdict.verdict, the(verdict, name).outcome) == ("OUTSIDE PLAN", "outside plan")
 
 
+SETTINGS = {
+    "method.regularizer.norm": ["half"],
+    "method.regularizer.allowed": {"high": 0.1},
+    "recipe.learning_rate": {"low": 1e-4, "high": 1e-2},
+    "recipe.augmentation": [True],
+}
+
+
+def set_to(**found: object) -> Any:
+    """What the gate reads of a release with these settings, by the last word of their place."""
+    value = {"norm": "half", "allowed": 0.05, "learning_rate": 1e-3, "augmentation": True, **found}
+    one = identity(strength=2)
+    one.method["regularizer"] |= {"norm": value["norm"], "allowed": value["allowed"]}
+    one.recipe = {name: value[name] for name in ("learning_rate", "augmentation") if name in value}
+    return one
+
+
+@pytest.mark.parametrize(
+    ("found", "place"),
+    [
+        ({"norm": "parameters"}, "method.regularizer.norm"),
+        ({"norm": None}, "method.regularizer.norm"),
+        ({"allowed": 0.2}, "method.regularizer.allowed"),
+        ({"allowed": "inf"}, "method.regularizer.allowed"),
+        ({"allowed": None}, "method.regularizer.allowed"),
+        ({"learning_rate": 0.1}, "recipe.learning_rate"),
+        ({"learning_rate": True}, "recipe.learning_rate"),
+        ({"augmentation": 1}, "recipe.augmentation"),
+    ],
+)
+def test_any_setting_of_a_method_may_be_bounded(tmp_path: Path, found: dict[str, object], place: str) -> None:
+    """λ alone bounds nothing: half of it, or a hundred times the rate, is another restraint."""
+    plan = {**PLAN, "modifications": {**PLAN["modifications"], "settings": {"mas-lr": SETTINGS}}}
+    assert Gated(tmp_path, dice_scores(ordinary()), plan, set_to()).verdict().verdict == "ACCEPT"
+    verdict = Gated(tmp_path / "b", dice_scores(ordinary()), plan, set_to(**found)).verdict()
+    assert [one.name for one in verdict.criteria if one.outcome == "outside plan"] == [f"modification {place}"]
+    gone = Gated(tmp_path / "c", dice_scores(ordinary()), plan, identity=None).verdict()
+    assert the(gone, f"modification {place}").outcome == "undecided"
+
+
 def test_a_release_that_is_not_here_is_inconclusive(tmp_path: Path) -> None:
     verdict = Gated(tmp_path, dice_scores(ordinary()), identity=None).verdict()
     assert verdict.verdict == "INCONCLUSIVE"
@@ -656,6 +696,15 @@ def test_a_floor_of_a_column_that_is_called_a_loss_is_a_floor(tmp_path: Path) ->
     verdict = floors_of(tmp_path, {}, dice_scores(ordinary(), groups=groups), subgroups=wanted)
     assert the(verdict, "subgroup A hearing-loss=yes").reason.endswith("the floor is 0.500.")
     assert the(verdict, "subgroup's loss A hearing-loss=yes").reason.endswith("the largest loss is 0.300.")
+
+
+def test_columns_and_values_with_a_sign_of_equality_are_told_apart(tmp_path: Path) -> None:
+    everyone = {f"A{s}": "c" for s in range(12)}
+    groups = {"a=b": {"A": everyone}, "a": {"A": dict.fromkeys(everyone, "b=c")}}
+    wanted = [{"column": column, "floor": 0.1, "domains": ["A"]} for column in groups]
+    verdict = floors_of(tmp_path, {}, dice_scores(ordinary(), groups=groups), subgroups=wanted)
+    found = [one.name for one in verdict.criteria if one.kind == "subgroup"]
+    assert found == ["subgroup A 'a=b'=c", "subgroup A a='b=c'"]
 
 
 @pytest.mark.parametrize(

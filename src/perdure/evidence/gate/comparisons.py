@@ -214,8 +214,8 @@ def _against(one: _Compared, outcome: Outcome, found: Comparison) -> str:
 
 
 def named(part: str) -> str:
-    """A name as it stands in the name of a criterion."""
-    return repr(part) if " " in part or "'" in part else part
+    """A name as it stands in the name of a criterion: in quotes where it could be read as two or as part of another."""
+    return repr(part) if set(part) & set(" '\"=") else part
 
 
 def _signed(value: float | None) -> str:

@@ -6,9 +6,9 @@ None of these criteria is a matter of chance: each is met, outside the plan, or 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from perdure.evidence.gate.verdict import Criterion, Outcome
 from perdure.evidence.ledger.recording import case_ids
@@ -16,7 +16,7 @@ from perdure.evidence.ledger.workspace import made
 
 if TYPE_CHECKING:
     from perdure.evidence.gate.judged import HashedScores, Judged
-    from perdure.evidence.gate.plan import Range
+    from perdure.evidence.gate.plan import Modifications, Range
     from perdure.evidence.ledger.ledger import Entry
     from perdure.release import Identity
 
@@ -140,7 +140,7 @@ def _modifications(judged: Judged) -> Iterator[Criterion]:
     if not judged.is_update:
         yield _criterion("modification", "update", "outside plan", "the candidate has no parent; it is no update")
     if identity is None:
-        for what in ("method", "batch norm", "strength"):
+        for what in ("method", "batch norm", "strength", *sorted(_places(allowed))):
             yield _criterion("modification", what, "undecided", _NO_RELEASE)
         return
     method, batch_norm = identity.method.get("name"), identity.method.get("batch_norm")
@@ -152,6 +152,28 @@ def _modifications(judged: Judged) -> Iterator[Criterion]:
         f"batch norm {batch_norm}; allowed {_or(allowed.batch_norm)}",
     )
     yield _strength(identity, allowed.strength.get(str(method)))
+    for place, values in allowed.settings.get(str(method), {}).items():
+        yield _setting(identity, place, values)
+
+
+def _places(allowed: Modifications) -> set[str]:
+    return {place for places in allowed.settings.values() for place in places}
+
+
+def _setting(identity: Identity, place: str, allowed: Range | tuple[str | bool | int | float, ...]) -> Criterion:
+    """Whether a setting of the method or the recipe is one that the plan allows."""
+    root, *way = place.split(".")
+    found: Any = getattr(identity, root)
+    for step in way:
+        found = found.get(step) if isinstance(found, Mapping) else None
+    if isinstance(allowed, tuple):
+        # true is no 1 here
+        holds = any(type(found) is type(value) and found == value for value in allowed)
+        said = f"{place} {found!r}; allowed {_or(tuple(map(repr, allowed)))}"
+        return _is("modification", place, holds, said)
+    is_number = isinstance(found, int | float) and not isinstance(found, bool)
+    said = f"{place} {found!r}{'' if is_number else ' is no number'}; allowed {allowed.said()}"
+    return _is("modification", place, is_number and allowed.holds(found), said)
 
 
 def _strength(identity: Identity, bounds: Range | None) -> Criterion:

@@ -22,6 +22,8 @@ Metric: TypeAlias = Literal["dice", "kappa"]
 Score = Annotated[float, Field(ge=-1, le=1, allow_inf_nan=False)]
 Margin = Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)]
 Name = Annotated[str, Field(min_length=1)]
+Place = Annotated[str, Field(pattern=r"^(method|recipe)(\.\w+)+$")]
+Values = Annotated[tuple[str | bool | int | float, ...], Field(min_length=1)]
 Names = Annotated[tuple[Name, ...], Field(min_length=1)]
 
 MEAN = "mean"
@@ -66,17 +68,21 @@ class Modifications(Value):
         domains: new domains that may be learnt.
         batch_norm: batch-norm policies.
         strength: by method, bounds on the strength of its penalty.
+        settings: by method, and by where it stands in `release.json` (`method.regularizer.fraction`,
+            `recipe.learning_rate`), bounds on any other setting, or the values that it may have.
     """
 
     methods: Names
     domains: Names
     batch_norm: Annotated[tuple[Statistics, ...], Field(min_length=1)]
     strength: Mapping[str, Range] = Field(default_factory=dict)
+    settings: Mapping[str, Mapping[Place, Range | Values]] = Field(default_factory=dict)
 
     @model_validator(mode="after")
     def _bounds_what_it_allows(self) -> Modifications:
-        if strange := sorted(self.strength.keys() - set(self.methods)):
-            raise ValueError(f"strength: {', '.join(strange)} is not among the methods")
+        for field, bounds in (("strength", self.strength), ("settings", self.settings)):
+            if strange := sorted(bounds.keys() - set(self.methods)):
+                raise ValueError(f"{field}: {', '.join(strange)} is not among the methods")
         return self
 
 
