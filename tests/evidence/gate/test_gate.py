@@ -347,6 +347,37 @@ def test_any_setting_of_a_method_may_be_bounded(tmp_path: Path, found: dict[str,
     assert the(gone, f"modification {place}").outcome == "undecided"
 
 
+def unchanged(n: int) -> dict[tuple[str, str], np.ndarray]:
+    """Nobody of A changed since the first release; B gained."""
+    values = ordinary(n)
+    for release in (PARENT, CANDIDATE):
+        values[release, "A"] = values[FIRST, "A"].copy()
+    return values
+
+
+def test_a_plan_may_ask_for_subjects_enough_to_see_a_few_who_lose_much(tmp_path: Path) -> None:
+    """Of 20 who did not change nobody can tell that one in ten of the others does not lose half."""
+    bounded = {margins: {**PLAN[margins], "largest_loss": 0.5} for margins in ("non_inferiority", "drift")}
+    assert Gated(tmp_path / "a", dice_scores(unchanged(20))).verdict().verdict == "ACCEPT"
+    verdict = Gated(tmp_path / "b", dice_scores(unchanged(20)), {**PLAN, **bounded}).verdict()
+    found = the(verdict, "non-inferiority A organ")
+    assert (verdict.verdict, found.outcome) == ("INCONCLUSIVE", "undecided")
+    assert found.low is not None
+    assert found.low < found.bound
+    assert found.needed is not None
+    enough = Gated(tmp_path / "c", dice_scores(unchanged(found.needed)), {**PLAN, **bounded}).verdict()
+    assert enough.verdict == "ACCEPT"
+
+
+def test_a_loss_beyond_what_the_plan_holds_possible_is_said(tmp_path: Path) -> None:
+    values = unchanged(40)
+    values[CANDIDATE, "A"][0] -= 0.3
+    bounded = {**PLAN, "non_inferiority": {"margin": 0.05, "largest_loss": 0.2}}
+    found = the(Gated(tmp_path, dice_scores(values), bounded).verdict(), "non-inferiority A organ")
+    assert found.outcome == "undecided"
+    assert "a subject lost 0.300, more than the 0.200 that the plan holds possible, so that 1 is" in found.reason
+
+
 def test_a_release_that_is_not_here_is_inconclusive(tmp_path: Path) -> None:
     verdict = Gated(tmp_path, dice_scores(ordinary()), identity=None).verdict()
     assert verdict.verdict == "INCONCLUSIVE"

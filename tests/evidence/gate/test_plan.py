@@ -70,6 +70,10 @@ def test_a_plan_is_read_with_the_hash_of_its_bytes(tmp_path: Path) -> None:
         (
             "[non_inf", 'settings.mas-lr."method.x" = []\n[non_inf', "modifications.settings.mas-lr.method.x",
         ),
+        (
+            "margin = 0.02", "margin = 0.02\nlargest_loss = 0.02",
+            "non_inferiority: found a contradiction; largest_loss must be above every margin; got 0.02 and 0.02",
+        ),
         ("", "[[floors.override]]\nx = 1", "floors.override"),
         ("", "[data]\nsubjects = {}", "data.subjects: found a contradiction; needs `low`, `high`, or both"),
         ("", "[data]\nsubjects = {low = 5, high = 4}", "`low` must not be above `high`"),

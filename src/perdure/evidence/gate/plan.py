@@ -125,9 +125,12 @@ class Margins(Value):
         margin: the largest loss, above 0.
         structures: `each` structure but the background, the `mean` over them, or those named (`mean` may be one).
         override: other margins; the most particular wins: domain and structure, then structure, then domain.
+        largest_loss: that a single subject can have. With it the level holds whatever the distribution of changes, also
+            where a few subjects whom nobody saw lose that much; it takes many more subjects.
     """
 
     margin: Margin
+    largest_loss: Margin | None = None
     structures: Literal["each", "mean"] | Names = "each"
     override: tuple[Override, ...] = ()
 
@@ -136,6 +139,9 @@ class Margins(Value):
         keys = [(one.domain, one.structure) for one in self.override]
         if len(set(keys)) != len(keys):
             raise ValueError("override: one domain and structure stands there twice")
+        widest = max([self.margin, *(one.margin for one in self.override)])
+        if self.largest_loss is not None and self.largest_loss <= widest:
+            raise ValueError(f"largest_loss must be above every margin; got {self.largest_loss:g} and {widest:g}")
         return self
 
     def of(self, domain: str, structure: str | None) -> float:
@@ -319,6 +325,8 @@ class ChangePlan(Value):
         for field in ("non_inferiority", "drift", "gain"):
             if getattr(self, field).structures != MEAN:
                 raise ValueError(f'{field}.structures: kappa is of all cases together; say structures = "{MEAN}"')
+        if any(margins.largest_loss is not None for margins in (self.non_inferiority, self.drift)):
+            raise ValueError("largest_loss: it is of one subject, who has no kappa; remove it")
         if any(one.structure for margins in (self.non_inferiority, self.drift) for one in margins.override):
             raise ValueError("override: a structure has no kappa; name domains alone")
 
