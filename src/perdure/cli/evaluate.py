@@ -79,7 +79,7 @@ def evaluate(
     from perdure.evaluation.evaluate import scored
     from perdure.evidence.ledger.recording import record_release, record_scores
     from perdure.evidence.remote.joining import joined
-    from perdure.evidence.remote.sealing import unsealed
+    from perdure.evidence.remote.sealing import check_groups, unsealed
     from perdure.evidence.remote.signing import private_key, public_key, salt_of
     from perdure.evidence.scores_text import scores_record, scores_renderables
     from perdure.release import Release
@@ -102,8 +102,11 @@ def evaluate(
         if names:
             domains = _domains(data, names, bool(domain), releases[0], split, cache, counting(bar, "checking data"))
             from perdure.evaluation import evaluate
-            from perdure.evaluation.groups import with_groups
+            from perdure.evaluation.groups import groups_of, with_groups
 
+            groups = groups_of(domains, split, group or ())  # what is wrong with them is said before scoring
+            if key is not None:
+                check_groups(groups)
             scores = evaluate(releases, domains, split, device=device, progress=counting(bar, "scoring cases"))
             scores = with_groups(scores, domains, group or ())
     if sealed or scores is None:

@@ -120,10 +120,9 @@ def sealed(scores: Scores, cases: Mapping[str, str], key: Ed25519PrivateKey, sal
         salt: of the site.
 
     Raises:
-        EvaluationError: if a column of the groups has a value that few subjects have: an id repeated there would undo
-            the salting, and whoever is nearly alone in a group is known by it.
+        EvaluationError: as `check_groups`.
     """
-    _check_groups(scores)
+    check_groups(scores.header.groups)
     content = salted(scores, salt).content()
     statement = Statement(
         scores=hashlib.sha256(content).hexdigest(),
@@ -173,8 +172,17 @@ def unsealed(path: Path, trusted: Sequence[Ed25519PublicKey]) -> Sealed:
     return Sealed(statement, scores, hashlib.sha256(content).hexdigest())
 
 
-def _check_groups(scores: Scores) -> None:
-    for column, by in scores.header.groups.items():
+def check_groups(groups: Mapping[str, Mapping[str, Mapping[str, str]]]) -> None:
+    """Passes if every value of every column is that of several subjects of its domain.
+
+    Args:
+        groups: by column and domain, what stands there for each subject.
+
+    Raises:
+        EvaluationError: if a value is that of few: an id repeated there would undo the salting, and whoever is nearly
+            alone in a group is known by it.
+    """
+    for column, by in groups.items():
         for domain, of in by.items():
             few = [value for value, subjects in Counter(of.values()).items() if subjects < FEWEST_SUBJECTS]
             if few:
