@@ -62,6 +62,9 @@ def test_a_method_that_a_file_composes_is_made_again(tmp_path: Any) -> None:
         {"granularity": [1] * 60},
         {"note": "x"},
         {"weight_decay": True},
+        {"needs_dropout": [[1.0, 2.0]]},
+        {"summary": ["Jane", "Doe"]},
+        {"by": {"Jane": "Doe"}},
     ],
 )
 def test_anything_else_in_a_method_is_an_objection(change: dict[str, Any]) -> None:
@@ -79,7 +82,12 @@ def test_every_measure_is_made_again_from_its_settings(name: str) -> None:
     settings = json.loads(json.dumps(measure.settings()))
     kept = {measure.key: Measure(domains=1, samples=9, settings=settings)}
     assert list(_measures(of(measures=kept))) == []
-    for change in ({"x": 1}, {"scaling": [1, 2]}, {"accumulation": [["mean"]]}):
+    del settings["scaling"]["logarithmic"]  # as a release from before there was such a setting
+    assert list(_measures(of(measures={measure.key: Measure(domains=1, samples=9, settings=settings)}))) == [] or (
+        measure.scaling.logarithmic
+    )
+    image = [[0.5, 0.25], [0.125, 0.75]]
+    for change in ({"x": 1}, {"scaling": [1, 2]}, {"scaling": {"logarithmic": image}}, {"accumulation": image}):
         assert list(_measures(of(measures={measure.key: Measure(domains=1, samples=9, settings=settings | change)})))
 
 

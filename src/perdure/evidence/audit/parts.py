@@ -17,6 +17,7 @@ from perdure.errors import MethodError
 from perdure.evidence.audit.objection import IDENTITY, Kind, Objection
 from perdure.importance import measure_from
 from perdure.methods import Method
+from perdure.methods.composition import TEXTS
 from perdure.methods.method import OURS
 from perdure.methods.registry import built_in
 from perdure.regularization import form_from
@@ -102,6 +103,10 @@ def _method(identity: Identity) -> Iterator[Objection]:
         if said["name"] != identity.origin:
             yield _objection("form", "method.name", f"another than the origin, {identity.origin}")
         return
+    kinds = {**dict.fromkeys((*TEXTS, "by"), str), "needs_dropout": bool}
+    if wrong := [name for name, kind in kinds.items() if name in said and not isinstance(said[name], kind)]:
+        yield _objection("form", f"method.{wrong[0]}", "another type than this field has")
+        return
     if said.get("by") == OURS and said.get("name") not in built_in():
         yield _objection("form", "method.name", "no method of Perdure, and it says that it is one")
     try:
@@ -116,7 +121,7 @@ def _method(identity: Identity) -> Iterator[Objection]:
     except (MethodError, TypeError):
         yield _objection("form", "method", "no method that Perdure can make again from what stands there")
         return
-    if method.record() != said:
+    if not _is_in(said, method.record()):
         yield _objection("form", "method", "other fields or settings than such a method has")
 
 
@@ -128,7 +133,7 @@ def _measures(identity: Identity) -> Iterator[Objection]:
         except (MethodError, TypeError):
             yield _objection("form", place, "no measure that Perdure can make again from what stands there")
             continue
-        if measure.settings() != one.settings:
+        if not _is_in(one.settings, measure.settings()):
             yield _objection("form", place, "other settings than such a measure has")
         if measure.key != key:
             yield _objection("form", f"measures.{key}", "another name than such a measure has")
@@ -192,6 +197,13 @@ def _are_shares(rows: Sequence[Sequence[float]], channels: int) -> bool:
         and list(row) == sorted(row)
         for row in rows
     )
+
+
+def _is_in(said: Any, made: Any) -> bool:
+    """Whether all that stands there is what was made of it; a setting that came later may be missing."""
+    if isinstance(said, Mapping) and isinstance(made, Mapping):
+        return all(name in made and _is_in(value, made[name]) for name, value in said.items())
+    return bool(said == made)
 
 
 def _table(settings: Any) -> Mapping[str, Any]:
