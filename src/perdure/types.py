@@ -195,5 +195,17 @@ class Domain(Protocol):
         ...
 
 
+@runtime_checkable
+class CountsSubjects(Protocol):
+    """What a `Domain` may do as well: say of how many subjects a few of its samples are.
+
+    A release whose importance was measured on a few samples of a domain that cannot say it does not pass an audit.
+    """
+
+    def subjects_drawn(self, samples: int, seed: int) -> int:
+        """Of how many subjects the first so many samples are that `batches("train", 1, seed=seed)` yields."""
+        ...
+
+
 Batches: TypeAlias = "Iterable[Batch] | Iterable[Tensor]"
 """Any iterable of (input, target) or of inputs."""

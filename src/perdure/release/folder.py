@@ -44,6 +44,18 @@ class Folder:
     """Writes folders under a temporary name and renames them when they are complete."""
 
     @staticmethod
+    def is_unfinished(name: str, target: str | None = None) -> bool:
+        """Whether a folder of this name is still being written, or was left so.
+
+        Args:
+            name: of the folder.
+            target: what it is written for; None for anything.
+        """
+        # exactly this name: `.a.*` would also be the folder that someone is writing for `a.b`
+        own = ".+" if target is None else re.escape(target)
+        return re.fullmatch(rf"\.{own}\.[0-9a-f]{{12}}\.unfinished", name) is not None
+
+    @staticmethod
     @contextmanager
     def being_written(target: Path) -> Iterator[Path]:
         """A temporary folder beside `target` that takes its name if the block ends well, and vanishes if not.
@@ -57,9 +69,7 @@ class Folder:
         if target.exists():
             raise FileExistsError(f"{target} exists; nothing is overwritten. Choose another name or move it away.")
         target.parent.mkdir(parents=True, exist_ok=True)
-        # exactly this name: `.a.*` would also be the folder that someone is writing for `a.b`
-        unfinished = re.compile(rf"\.{re.escape(target.name)}\.[0-9a-f]{{12}}\.unfinished")
-        for stale in [entry for entry in target.parent.iterdir() if unfinished.fullmatch(entry.name)]:
+        for stale in [entry for entry in target.parent.iterdir() if Folder.is_unfinished(entry.name, target.name)]:
             shutil.rmtree(stale)
         temporary = target.parent / f".{target.name}.{uuid.uuid4().hex[:12]}.unfinished"
         temporary.mkdir()
