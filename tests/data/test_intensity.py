@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from perdure.data.images import Header, Image
+from perdure.data.content import Header, Image
 from perdure.data.intensity import padding, robust, scaled, standardised
 from perdure.errors import DataError
 from perdure.types import Intensity

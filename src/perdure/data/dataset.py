@@ -9,9 +9,10 @@ from typing import Literal
 
 from perdure.data.cache import Cache
 from perdure.data.cases import CaseFiles
+from perdure.data.content import Header
 from perdure.data.domain import FolderDomain
 from perdure.data.geometry import grid_for
-from perdure.data.images import Header, read_header
+from perdure.data.images import read_header
 from perdure.data.manifest import Case, Description, read_description, read_manifest
 from perdure.data.validation import Progress, contract_mismatches, file_problems, grade_of, manifest_problems
 from perdure.errors import DataError, Problem

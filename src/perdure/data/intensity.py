@@ -26,7 +26,7 @@ from perdure.errors import DataError, Problem
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from perdure.data.images import Image
+    from perdure.data.content import Image
     from perdure.types import Intensity
 
 

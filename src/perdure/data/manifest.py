@@ -227,7 +227,7 @@ def read_manifest(folder: Path, description: Description) -> tuple[Case, ...]:
 
 
 def file_in(folder: Path, name: str) -> Path | str:
-    """The file that a manifest names, or why it may not be read.
+    """The file, or the folder with a DICOM series, that a manifest names, or why it may not be read.
 
     A path is relative to the folder and stays in it, also after symbolic links: a manifest that somebody sends must not
     be able to read other files.
@@ -238,9 +238,16 @@ def file_in(folder: Path, name: str) -> Path | str:
     try:
         if not path.exists():
             return "there is no such file"
-        if not path.resolve().is_relative_to(folder.resolve()):
+        root = folder.resolve()
+        if not path.resolve().is_relative_to(root):
             return "this link leads out of the dataset folder; copy the file into it"
-        return path if path.is_file() else "this is not a file; name one"
+        if path.is_file():
+            return path
+        if path.resolve() == root or not path.is_dir():
+            return "this is not a file; name one, or a folder with one DICOM series"
+        if not all(file.resolve().is_relative_to(root) for file in path.iterdir()):
+            return "a link in this folder leads out of the dataset folder; copy the file into it"
+        return path
     except OSError as error:  # a name that is too long, a folder that may not be entered
         return f"it cannot be opened: {error.strerror}"
 

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from perdure.data.content import Header, Image
 from perdure.data.geometry import Grid, ImageGrid, grid_for
-from perdure.data.images import Header, Image, read_image, read_labels
+from perdure.data.images import read_image, read_labels
 from perdure.data.intensity import scaled, standardised
 from perdure.errors import DataError, Problem
 from perdure.types import IGNORED, Contract, Structure

@@ -18,7 +18,7 @@ from perdure.errors import DataError, Problem
 from perdure.types import SPLITS, Contract, Split
 
 if TYPE_CHECKING:
-    from perdure.data.images import Header
+    from perdure.data.content import Header
 
 Progress: TypeAlias = Callable[[int, int], None]
 """Called with how many are done, and of how many."""

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from perdure.data.images import is_volume_file
+from perdure.data.images import is_dicom_path, is_volume_file, read_header
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -18,8 +18,23 @@ _MGH_TYPES = (np.dtype(np.uint8), np.dtype(np.int16), np.dtype(np.int32))
 """All whole numbers that the MGH format knows."""
 
 
+def label_name(image: Path, name: Path) -> Path:
+    """What the label map of an image is called, beside those of other images: as the image, and of DICOM as what it is.
+
+    Args:
+        image: the image that was segmented.
+        name: what it is called itself.
+    """
+    if not is_dicom_path(image):
+        return name
+    stem = name.name if name.name.lower().endswith(".dcm") else f"{name.name}.dcm"
+    return name.with_name(f"{stem}.nii.gz" if is_volume_file(image) else f"{stem}.png")
+
+
 def label_file(image: Path, labels: NDArray[np.integer], largest: int) -> bytes:
     """A label map in the format of the image that it belongs to: same grid and affine, NIfTI, MGH or PNG.
+
+    That of a DICOM image is a compressed NIfTI, or a PNG.
 
     The labels of a volume are stored in its own type where that is a whole-number type that holds the whole label set,
     else in the smallest type of the format that does; those of a picture in 8 or 16 bits.
@@ -35,6 +50,9 @@ def label_file(image: Path, labels: NDArray[np.integer], largest: int) -> bytes:
         return bytes(imagecodecs.png_encode(labels.astype(np.min_scalar_type(largest))))
     import nibabel as nib
 
+    if is_dicom_path(image):
+        volume = nib.Nifti1Image(labels.astype(np.min_scalar_type(largest)), read_header(image).affine)
+        return _compressed(volume.to_bytes())
     original = nib.load(image)
     assert isinstance(original, nib.Nifti1Image | nib.MGHImage)
     is_nifti = isinstance(original, nib.Nifti1Image)

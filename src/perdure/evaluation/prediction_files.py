@@ -66,7 +66,7 @@ def predict_files(
     whose = _whose(release, domain)
     _check_owner(out, release, whose)
     files = _images(source, out)
-    root = source if source.is_dir() else source.parent
+    root = source.parent if files == [source] else source
     owner = json.dumps({"release": release.id, "name": release.name, "domain": whose}, indent=2) + "\n"
     replace_file(out / RECORD, owner.encode())
     predictor = Predictor(release, device, whose)
@@ -120,24 +120,21 @@ def _check_owner(out: Path, release: Release, domain: str | None) -> None:
 
 
 def _images(source: Path, out: Path) -> list[Path]:
-    from perdure.data.images import IMAGE_SUFFIXES, VOLUME_SUFFIXES
+    from perdure.data.listing import READABLE, images_below
 
-    suffixes = (*VOLUME_SUFFIXES, *IMAGE_SUFFIXES)
     if not source.exists():
         raise EvaluationError(f"{source}: no such file or folder; --input names an image or a folder of images.")
-    files = sorted(f for f in source.rglob("*") if f.is_file()) if source.is_dir() else [source]
-    images = [file for file in files if file.name.lower().endswith(suffixes) and not file.name.startswith(".")]
-    images = [file for file in images if not file.resolve().is_relative_to(out.resolve())]
+    images = [file for file in images_below(source) if not file.resolve().is_relative_to(out.resolve())]
     if not images:
-        raise EvaluationError(f"{source}: found no image there; allowed are {', '.join(suffixes)}.")
+        raise EvaluationError(f"{source}: found no image there; allowed are {READABLE}.")
     return images
 
 
 def _segmented(predictor: Predictor, file: Path, name: Path, out: Path) -> Path | None:
     from perdure.data import prepare_image
-    from perdure.data.writing import label_file
+    from perdure.data.writing import label_file, label_name
 
-    target = out / name
+    target = out / label_name(file, name)
     if target.exists():
         return None
     image = prepare_image(file, predictor.contract)
