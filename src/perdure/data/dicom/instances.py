@@ -130,7 +130,7 @@ def read_dataset(place: Path, file: Path, called: str, *, pixels: bool = False) 
             return dataset
     except FileNotFoundError as error:
         raise refusal(place, f"no such file as {called}", "mend the path, or put the file there") from error
-    except _damaged() as error:
+    except damaged() as error:
         # not the message of the error: it may quote any element
         found = f"{called}, which is no readable DICOM file ({type(error).__name__})"
         raise refusal(place, found, "the file is damaged, or of another format: fetch it again") from error
@@ -151,7 +151,7 @@ def read_instance(place: Path, file: Path, called: str) -> Instance:
     try:
         with quiet():
             return _Reader(place, file, called, dataset).instance()
-    except _damaged() as error:
+    except damaged() as error:
         found = f"{called}, with an element that cannot be read ({type(error).__name__})"
         raise refusal(place, found, "the file is damaged: fetch it again") from error
 
@@ -166,7 +166,7 @@ def kind_of(file: Path) -> Literal["slice", "frames", "picture", "no image", "da
         instance = read_instance(file, file, file.name)
     except DataError:
         return "damaged"
-    except _damaged():
+    except damaged():
         return "damaged"
     return "picture" if instance.is_picture else "slice" if instance.frames == 1 else "frames"
 
@@ -325,7 +325,8 @@ def _pydicom(place: Path):  # type: ignore[no-untyped-def]  # a module
     return pydicom
 
 
-def _damaged() -> tuple[type[Exception], ...]:
+def damaged() -> tuple[type[Exception], ...]:
+    """All that pydicom raises on a damaged file or element."""
     from pydicom.errors import BytesLengthException, InvalidDicomError
 
     # all that pydicom raises on a damaged file or element, as tests with damaged files have shown
