@@ -3,22 +3,56 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
 from perdure.cli import options
 from perdure.cli.console import SOME_FAILED, counting, fail, progress_bar, show
-from perdure.cli.requests import check_device
+from perdure.cli.requests import check_device, view_weights_said
+
+_RESULT = "Result"
 
 
 def predict(
-    release: Annotated[Path, typer.Option("--release", help="The release folder that predicts.")],
+    release: Annotated[
+        list[Path],
+        typer.Option("--release", help="The release folder that predicts. Repeat for several, one a view of a volume."),
+    ],
     source: Annotated[Path, typer.Option("--input", help="An image, or a folder of images.")],
     out: Annotated[Path, typer.Option("--out", help="Folder for the results; finished ones are not done again.")],
+    match: Annotated[
+        str | None, typer.Option("--match", help="Only images of such a name, for example '*_T1w.nii.gz'.")
+    ] = None,
     domain: Annotated[
         str | None,
         typer.Option("--domain", help="Where the images are from, for a release with one batch norm a domain."),
+    ] = None,
+    form: Annotated[
+        Literal["nifti", "mgz", "bids"] | None,
+        typer.Option(
+            "--format",
+            help="What label maps of volumes are written as; left out, the format of each image.",
+            rich_help_panel=_RESULT,
+        ),
+    ] = None,
+    probabilities: Annotated[
+        bool,
+        typer.Option(
+            "--probabilities", help="Write the probability of each class, one file an image.", rich_help_panel=_RESULT
+        ),
+    ] = False,
+    volumes: Annotated[
+        bool,
+        typer.Option("--volumes", help="Write volumes.csv: how large each structure is.", rich_help_panel=_RESULT),
+    ] = False,
+    view_weight: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--view-weight",
+            help="VIEW=WEIGHT for several releases; axial=0.4, coronal=0.4, sagittal=0.2 where left out. Repeat.",
+            rich_help_panel=_RESULT,
+        ),
     ] = None,
     trust: options.Trust = None,
     device: options.Device = "cpu",
@@ -31,13 +65,24 @@ def predict(
 
     Example: perdure predict --release releases/b --input scans --out predicted
     """
+    weights = view_weights_said(view_weight)
     check_device(device)
-    from perdure.evaluation import predict_files
+    from perdure.evaluation import Output, predict_files
     from perdure.release import Release
 
-    opened = Release.open(release, trust or ())
+    opened = [Release.open(one, trust or ()) for one in release]
     with progress_bar() as bar:
-        result = predict_files(opened, source, out, device=device, domain=domain, progress=counting(bar, "predicting"))
+        result = predict_files(
+            opened,
+            source,
+            out,
+            device=device,
+            domain=domain,
+            output=Output(form, probabilities, volumes),
+            match=match,
+            weights=weights,
+            progress=counting(bar, "predicting"),
+        )
     record = {"written": [str(path) for path in result.written], "skipped": result.skipped, "failed": result.failed}
     show(record, as_json, f"{len(result.written)} predicted, {result.skipped} done before, in {out}")
     if result.failed:

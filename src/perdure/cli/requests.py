@@ -58,6 +58,21 @@ def named_values(
     return values
 
 
+def view_weights_said(words: Sequence[str] | None) -> dict[Any, float]:
+    """The weights of views that `--view-weight` says.
+
+    Raises:
+        ConfigurationError: if one is not VIEW=WEIGHT, or is said twice.
+    """
+    weights = named_values("--view-weight", words, "sagittal=0.2", {})
+    for view, weight in weights.items():
+        if view not in ("coronal", "axial", "sagittal") or not isinstance(weight, int | float):
+            raise ConfigurationError(
+                f"--view-weight {view}={weight}: must be coronal, axial or sagittal, and a number, as in sagittal=0.2."
+            )
+    return weights
+
+
 def recipe_settings(**settings: Any) -> dict[str, Any]:
     """Those training settings that were given on the command line, checked.
 
