@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -18,9 +19,12 @@ from perdure.evaluation.views import View, ViewAggregation, view_weights
 from perdure.release.folder import replace_file
 
 if TYPE_CHECKING:
+    from perdure.data.dicom.writing import Origin
     from perdure.release import Release
 
 RECORD = "prediction.json"
+SPOOL = ".spool"
+"""Folder below the results in which series from a PACS lie until they are segmented."""
 
 
 @dataclass
@@ -36,6 +40,19 @@ class Predicted:
     written: list[Path] = field(default_factory=list)
     skipped: int = 0
     failed: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Checked:
+    """Releases that may predict into a folder.
+
+    Args:
+        releases: one, or one a view.
+        owner: what the folder says of itself.
+    """
+
+    releases: tuple[Release, ...]
+    owner: dict[str, Any]
 
 
 def predict_files(
@@ -73,12 +90,9 @@ def predict_files(
             of this release (and domain, and format), the release keeps one batch norm a domain and `domain` is none of
             them, several releases do not belong together, or `output` asks for what there is not for this task.
     """
-    releases = list(release) if isinstance(release, Sequence) else [release]
     output = output or Output()
-    whose = [_whose(one, domain) for one in releases]
-    output.check(releases[0].contract)
-    owner = _owner(releases, next((one for one in whose if one), None), output, weights)
-    _check_owner(out, owner)
+    checked = check_results(release, out, domain=domain, output=output, weights=weights)
+    releases, owner = checked.releases, checked.owner
     files = _images(source, out, match)
     root = source.parent if files == [source] else source
     names = [file.relative_to(root) for file in files]
@@ -86,12 +100,12 @@ def predict_files(
     if len(releases) > 1:
         segmenter = ViewAggregation(releases, device, domain, weights)
     else:
-        segmenter = Predictor(releases[0], device, whose[0])
+        segmenter = Predictor(releases[0], device, owner["domain"])
     write: Segmentations | Classifications
     if isinstance(segmenter, Predictor) and segmenter.contract.task == "classification":
         write = Classifications(segmenter, out)
     else:
-        write = Segmentations(segmenter, out, output, names)
+        write = Segmentations(segmenter, out, output, names, _origin(releases, owner))
     replace_file(out / RECORD, (json.dumps(owner, indent=2) + "\n").encode())
     if output.form == "bids":
         for path, content in bids_dataset(root, out, [f"{one.name} {one.id}" for one in releases]).items():
@@ -109,6 +123,27 @@ def predict_files(
                 result.written.append(written)
         progress(done, len(files))
     return result
+
+
+def check_results(
+    release: Release | Sequence[Release],
+    out: Path,
+    *,
+    domain: str | None,
+    output: Output,
+    weights: Mapping[View, float] | None,
+) -> Checked:
+    """Passes if results of these releases may go into a folder; nothing is written.
+
+    Raises:
+        EvaluationError: as of `predict_files`.
+    """
+    releases = tuple(release) if isinstance(release, Sequence) else (release,)
+    whose = [_whose(one, domain) for one in releases]
+    output.check(releases[0].contract)
+    owner = _owner(releases, next((one for one in whose if one), None), output, weights)
+    _check_owner(out, owner)
+    return Checked(releases, owner)
 
 
 def _whose(release: Release, domain: str | None) -> str | None:
@@ -141,6 +176,17 @@ def _owner(
             "views": [{"view": view, "weight": weight, **named[view]} for view, weight in views.items()],
         }
     return {**owner, "format": output.form} if output.form else owner
+
+
+def _origin(releases: Sequence[Release], owner: Mapping[str, Any]) -> Origin:
+    """What a DICOM SEG says of its making: one id, also of several releases and their weights."""
+    from perdure.data.dicom.writing import Origin
+
+    name = " + ".join(one.name for one in releases)
+    if len(releases) == 1:
+        return Origin(name, releases[0].id, owner["domain"])
+    together = json.dumps([owner["release"], owner["views"]], sort_keys=True)
+    return Origin(name, hashlib.sha256(together.encode()).hexdigest(), owner["domain"])
 
 
 def _check_owner(out: Path, owner: Mapping[str, Any]) -> None:
@@ -176,7 +222,10 @@ def _images(source: Path, out: Path, match: str | None) -> list[Path]:
 
     if not source.exists():
         raise EvaluationError(f"{source}: no such file or folder; --input names an image or a folder of images.")
-    images = [file for file in images_below(source) if not file.resolve().is_relative_to(out.resolve())]
+    # results are no images; what was fetched to be segmented lies among them, out of sight
+    results = out.resolve()
+    is_fetched = source.resolve().is_relative_to(results / SPOOL)
+    images = [file for file in images_below(source) if is_fetched or not file.resolve().is_relative_to(results)]
     if not images:
         raise EvaluationError(f"{source}: found no image there; allowed are {READABLE}.")
     matching = [file for file in images if match is None or fnmatch(file.name, match)]

@@ -16,7 +16,7 @@ from perdure.errors import DataError, EvaluationError, Problem
 if TYPE_CHECKING:
     from perdure.types import Contract
 
-Format: TypeAlias = Literal["nifti", "mgz", "bids"]
+Format: TypeAlias = Literal["nifti", "mgz", "bids", "dicom-seg"]
 
 BIDS_VERSION = "1.10.0"
 _SUFFIX = re.compile(r"(\.nii|\.nii\.gz|\.mgh|\.mgz|\.png)$", re.IGNORECASE)
@@ -50,7 +50,7 @@ class Output:
                 "A classification gives predictions.csv, with probabilities; --format, --probabilities and --volumes "
                 "are for segmentations."
             )
-        if self.form and not contract.is_volumetric:
+        if self.form and self.form != "dicom-seg" and not contract.is_volumetric:
             raise EvaluationError(f"--format {self.form}: for volumes; a picture's label map is a PNG.")
 
 
@@ -83,14 +83,18 @@ def place_of(name: Path, output: Output, contract: Contract) -> Place:
         contract: what the classes mean.
 
     Raises:
-        DataError: for `bids`, if the image is not named as BIDS has it.
+        DataError: for `bids`, if the image is not named as BIDS has it; for `dicom-seg`, if it is no DICOM.
     """
+    if output.form == "dicom-seg" and _SUFFIX.search(name.name):
+        wanted = "a SEG belongs to DICOM images; leave --format out, or name another"
+        raise DataError([Problem(str(name), "format", "no DICOM", wanted)])
     if output.form == "bids":
         return _bids(name, contract, probabilities=output.probabilities)
     stem, own = _stem(name, contract)
-    ending = {"nifti": ".nii.gz", "mgz": ".mgz", None: own}[output.form]
+    ending = {"nifti": ".nii.gz", "mgz": ".mgz", "dicom-seg": ".nii.gz", None: own}[output.form]
     maps = name.with_name(f"{stem}_probabilities{'.npy' if own.lower() == '.png' else ending}")
-    return Place(name.with_name(stem + ending), maps if output.probabilities else None, {})
+    labels = f"{stem.removesuffix('.dcm')}.seg.dcm" if output.form == "dicom-seg" else stem + ending
+    return Place(name.with_name(labels), maps if output.probabilities else None, {})
 
 
 def _stem(name: Path, contract: Contract) -> tuple[str, str]:

@@ -15,6 +15,7 @@ from perdure.evaluation.table import Table
 from perdure.release.folder import being_replaced, replace_file
 
 if TYPE_CHECKING:
+    from perdure.data.dicom.writing import Origin
     from perdure.evaluation.prediction import Predictor
 
 TABLE, VOLUMES = "predictions.csv", "volumes.csv"
@@ -28,13 +29,14 @@ class Segmentations:
         out: the folder of results.
         output: what is written.
         names: of all images, relative to the folder of images.
+        origin: what a DICOM SEG says of its making.
 
     Raises:
         EvaluationError: if two images would have one result.
     """
 
-    def __init__(self, segmenter: Segmenter, out: Path, output: Output, names: Sequence[Path]) -> None:
-        self._segmenter, self._out, self._output = segmenter, out, output
+    def __init__(self, segmenter: Segmenter, out: Path, output: Output, names: Sequence[Path], origin: Origin) -> None:
+        self._segmenter, self._out, self._output, self._origin = segmenter, out, output, origin
         self._contract = segmenter.contract
         self._values = label_values(self._contract)
         self._check_names(names)
@@ -75,6 +77,7 @@ class Segmentations:
                 taken[path] = name
 
     def _write(self, file: Path, found: Segmented, place: Place) -> None:
+        from perdure.data.dicom.writing import segmentation_file
         from perdure.data.writing import label_file, write_probabilities
 
         for path, content in place.beside.items():
@@ -84,8 +87,10 @@ class Segmentations:
             maps = map(found.probability, range(self._contract.classes))
             with being_replaced(self._out / place.probabilities) as opened:
                 write_probabilities(opened, file, maps, self._contract.classes, place.probabilities)
-        labels = self._values[found.classes]
-        content = label_file(file, labels, int(self._values.max()), place.labels)
+        if self._output.form == "dicom-seg":
+            content = segmentation_file(file, found.classes, self._contract.structures, self._origin)
+        else:
+            content = label_file(file, self._values[found.classes], int(self._values.max()), place.labels)
         replace_file(self._out / place.labels, content)
 
     def _sizes(self, found: Segmented, name: Path) -> list[list[str]]:

@@ -98,6 +98,21 @@ def segmentation_file(
     return content.getvalue()
 
 
+def segmented_instances(file: Path) -> set[str]:
+    """The SOP Instance UIDs of the images that a SEG segments.
+
+    Raises:
+        DataError: it is no SEG.
+    """
+    seg = read_dataset(file, file, file.name)
+    try:
+        with quiet():
+            referenced = seg.ReferencedSeriesSequence[0].ReferencedInstanceSequence
+            return {str(one.ReferencedSOPInstanceUID) for one in referenced}
+    except damaged() as error:
+        raise refusal(file, "no segmentation", "remove the file; the same command makes it anew") from error
+
+
 def _sources(series: Series, frames: NDArray[np.uint8]) -> tuple[list[Dataset], NDArray[np.uint8]]:
     """The headers that highdicom takes, and the frames in their order: one a slice, or the frames of the one file."""
     first = series.instances[0]
