@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import io
+import json
 import struct
 import zlib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
 from perdure.data.content import MAX_PIXELS, MAX_VOXELS, Header, Image, refusal
+from perdure.data.dicom.labels import read_dicom_labels
 from perdure.data.dicom.series import is_dicom, is_picture, open_series, read_series
 from perdure.errors import DataError
 
@@ -91,12 +94,25 @@ def read_image(path: Path) -> Image:
     return Image(header, pixels, maximum)
 
 
-def read_labels(path: Path) -> Image:
+def read_labels(path: Path, image: Path | None = None, structures: Mapping[str, int] | None = None) -> Image:
     """Reads a label map or a mask: whole numbers, one a pixel. A picture with a palette gives its indices.
+
+    A volume that belongs to a DICOM series is turned to the series' grid by quarter turns and flips, which change no
+    voxel, where it lies on the same grid and only counts its axes otherwise.
+
+    Args:
+        path: the file: NIfTI, MGH, PNG, DICOM SEG or RTSTRUCT.
+        image: the image that it belongs to; DICOM needs it.
+        structures: of DICOM the value of each structure, by `Description.structure_values`.
 
     Raises:
         DataError: as `read_image`; also for a number that is not whole, and for a picture with several channels.
     """
+    of_dicom = image is not None and is_dicom_path(image)
+    if is_dicom_path(path):
+        if image is None or not of_dicom:
+            raise refusal(path, "a DICOM label of an image that is no DICOM", "give a label map as NIfTI, MGH or PNG")
+        return read_dicom_labels(path, image, structures or {})
     if not is_volume_file(path):
         picture = _read_png(path, palette="indices")
         if picture.header.channels != 1:
@@ -112,7 +128,28 @@ def read_labels(path: Path) -> Image:
                 path, f"the value {pixels[other][0]}", "labels are whole numbers; was this file interpolated?"
             )
         pixels = whole
-    return Image(header, pixels, None)
+    labels = Image(header, pixels, None)
+    return _turned(labels, read_header(image)) if image is not None and of_dicom else labels
+
+
+def labels_key(path: Path | None, structures: Mapping[str, int]) -> str:
+    """All besides the content of a label file that decides what is read of it: of DICOM, the values of structures."""
+    if path is None or not is_dicom_path(path):
+        return ""
+    return f" {json.dumps(dict(structures), sort_keys=True)}"
+
+
+def _turned(labels: Image, header: Header) -> Image:
+    """A label map with its axes in the order and direction of those of an image."""
+    from nibabel import orientations
+
+    if labels.header.affine is None or header.affine is None:
+        return labels
+    own, wanted = (orientations.io_orientation(affine) for affine in (labels.header.affine, header.affine))
+    turn = orientations.ornt_transform(own, wanted)
+    affine = labels.header.affine @ orientations.inv_ornt_aff(turn, labels.header.shape)
+    pixels = orientations.apply_orientation(labels.pixels, turn)
+    return Image(Header(pixels.shape, 1, affine), pixels, labels.maximum)
 
 
 def _load_volume(path: Path) -> SpatialImage:

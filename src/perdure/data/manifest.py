@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import re
 import tomllib
 from collections import Counter
 from collections.abc import Mapping
@@ -62,6 +63,9 @@ class Description(BaseModel):
         ordinal: whether the classes of a classification are grades in order.
         ignore_outside: a manifest column with mask files; pixels where the mask is 0 do not count.
         ignore_values: values in label files that do not count.
+        background_structures: names of segments (DICOM SEG) or regions (RTSTRUCT) that are background here.
+        source: the folder that images and labels are in, relative to the data folder; without it, the data folder. See
+            `perdure.data.places`.
         splitting: how a manifest without splits is split.
     """
 
@@ -79,6 +83,8 @@ class Description(BaseModel):
     ordinal: bool = False
     ignore_outside: str | None = None
     ignore_values: tuple[Value, ...] = ()
+    background_structures: tuple[str, ...] = ()
+    source: str | None = Field(default=None, min_length=1)
     splitting: Splitting = Splitting()
 
     @model_validator(mode="before")
@@ -118,6 +124,21 @@ class Description(BaseModel):
         if self.task == "segmentation":
             structures.sort(key=lambda structure: 0 not in structure.values)
         return tuple(structures)
+
+    def structure_values(self) -> Mapping[str, int]:
+        """What each structure that a DICOM SEG or RTSTRUCT may name is in a label map, by `structure_key`.
+
+        A class with several values has the first of them. Names that differ only in what does not count are not there.
+        """
+        named = [(structure_key(structure.name), structure.values[0]) for structure in self.structures()]
+        named += [(key, 0) for key in dict.fromkeys(map(structure_key, self.background_structures))]
+        times = Counter(key for key, _ in named)
+        return {key: value for key, value in named if times[key] == 1}
+
+
+def structure_key(name: str) -> str:
+    """A name without what does not count in it: "Left Kidney" is `left_kidney`."""
+    return re.sub(r"[\W_]+", "_", name.casefold()).strip("_")
 
 
 def base_name(name: str) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -90,7 +90,14 @@ def contract_problems(header: Header, contract: Contract, path: Path) -> list[Pr
 
 
 def prepare_labels(
-    label: Path, mask: Path | None, grid: Grid, structures: Sequence[Structure], ignored_values: Sequence[int] = ()
+    label: Path,
+    mask: Path | None,
+    grid: Grid,
+    structures: Sequence[Structure],
+    ignored_values: Sequence[int] = (),
+    *,
+    image: Path | None = None,
+    names: Mapping[str, int] | None = None,
 ) -> PreparedLabels:
     """Reads a label file as class indices.
 
@@ -100,11 +107,13 @@ def prepare_labels(
         grid: the grid of its image.
         structures: the classes in order; each takes all of its values.
         ignored_values: values that become `IGNORED`.
+        image: its image; labels of DICOM need it.
+        names: of a DICOM label what its structures are in a label map, by `Description.structure_values`.
 
     Raises:
         DataError: a file cannot be read, is not on the image's grid, or has a value that means nothing.
     """
-    labels = read_labels(label)
+    labels = read_labels(label, image, names)
     if labels.header.shape != grid.shape:
         raise DataError([Problem(str(label), "shape", str(labels.header.shape), f"the image is of shape {grid.shape}")])
     table = np.full(_LARGEST_VALUE + 1, -1, np.int16)
@@ -116,7 +125,7 @@ def prepare_labels(
         raise DataError([Problem(str(label), "values", ", ".join(map(str, unknown)), f"each must be {known}")])
     reference = table.astype(np.uint8)[labels.pixels]
     if mask is not None:
-        outside = read_labels(mask).pixels == 0
+        outside = read_labels(mask, image, names).pixels == 0
         if outside.shape != grid.shape:
             raise DataError([Problem(str(mask), "shape", str(outside.shape), f"the image is of shape {grid.shape}")])
         reference[outside] = IGNORED

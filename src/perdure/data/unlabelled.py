@@ -13,7 +13,7 @@ import numpy as np
 from perdure.data.geometry import centred, window
 from perdure.data.intensity import padding
 from perdure.data.listing import READABLE, images_below
-from perdure.data.manifest import file_in
+from perdure.data.places import declared_source, located
 from perdure.data.sampling import tiles
 from perdure.errors import DataError, Problem
 
@@ -77,10 +77,11 @@ def unlabelled_scans(folder: Path | str, domains: Sequence[str] = (), split: str
     if unknown := [name for name in domains if name not in present]:
         raise DataError([Problem(str(manifest), "domain", ", ".join(unknown), f"it has {', '.join(present)}")])
     scans = []
+    source = declared_source(folder)
     for number, row in enumerate(rows, 2):
         if (domains and row["domain"] not in domains) or (split and row["split"] != split):
             continue
-        image = file_in(folder, row["image"] or "")
+        image = located(folder, source, row["image"] or "")
         if isinstance(image, str):
             problems.append(Problem(str(manifest), f"line {number}, image", repr(row["image"]), image))
             continue

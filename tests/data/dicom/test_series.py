@@ -267,14 +267,22 @@ def test_no_error_names_the_patient(tmp_path: Path, files: list[Path]) -> None:
     assert not [error for error in errors for secret in PATIENT.values() if secret.split("^")[0] in error]
 
 
-@pytest.mark.parametrize("syntax", [RLELossless, JPEGLSLossless, JPEG2000Lossless, ExplicitVRBigEndian])
+@pytest.mark.parametrize(
+    ("syntax", "encoder"),
+    [
+        (RLELossless, "pydicom"),
+        (JPEGLSLossless, "pyjpegls"),
+        (JPEG2000Lossless, "pylibjpeg"),
+        (ExplicitVRBigEndian, ""),
+    ],
+)
 @pytest.mark.parametrize("low", [0, -2048])
-def test_compressed_and_turned_bytes_are_decoded(tmp_path: Path, syntax: UID, low: int) -> None:
+def test_compressed_and_turned_bytes_are_decoded(tmp_path: Path, syntax: UID, encoder: str, low: int) -> None:
     volume = numbers((40, 36, 2), low=low, high=low + 4095)
     for file in write_series(tmp_path / "s", volume, np.eye(4), bits=12):
         dataset = dcmread(file)
         if syntax.is_encapsulated:
-            dataset.compress(syntax, generate_instance_uid=False)
+            dataset.compress(syntax, encoding_plugin=encoder, generate_instance_uid=False)
             dataset.save_as(file)
         else:
             dataset.PixelData = np.frombuffer(dataset.PixelData, "<u2").astype(">u2").tobytes()

@@ -19,8 +19,10 @@ from scipy.spatial.transform import Rotation
 
 import dicoms
 from perdure.data.dicom.codes import _CONCEPTS, CodedName, coded_name
+from perdure.data.dicom.labels import read_dicom_labels
 from perdure.data.dicom.series import open_series
 from perdure.data.dicom.writing import Origin, segmentation_file, segmented_instances
+from perdure.data.manifest import structure_key
 from perdure.errors import DataError
 from perdure.types import Structure
 
@@ -120,6 +122,22 @@ def test_voxels_lie_where_they_lay_in_any_orientation_and_order_of_files(
         np.testing.assert_array_equal(numbers[maps].transpose(2, 1, 0), found)
 
 
+@pytest.mark.parametrize("kind", ["series", "multi-frame", "radiograph"])
+def test_it_is_read_back_as_the_label_that_it_is(tmp_path: Path, kind: str) -> None:
+    volume, shape = np.zeros(SHAPE, np.uint16), SHAPE
+    if kind == "series":
+        place = series(tmp_path / "s")
+    elif kind == "multi-frame":
+        place = dicoms.write_enhanced(tmp_path / "e.dcm", volume, AFFINE)
+    else:
+        place, shape = dicoms.write_picture(tmp_path / "m.dcm", volume[..., 0]), SHAPE[:2]
+    values = {structure_key(one.name): one.values[0] for one in STRUCTURES}
+    for found in (classes(shape=shape), np.zeros(shape, np.uint8)):
+        (tmp_path / "seg.dcm").write_bytes(segmentation_file(place, found, STRUCTURES, ORIGIN))
+        labels = read_dicom_labels(tmp_path / "seg.dcm", place, values)
+        np.testing.assert_array_equal(labels.pixels, 10 * found)
+
+
 def test_each_frame_has_the_very_place_that_its_source_has(tmp_path: Path) -> None:
     place = series(tmp_path / "s")
     seg = written(place, classes())
@@ -140,11 +158,10 @@ def segmented_instances_of(seg: Dataset, folder: Path) -> set[str]:
 
 
 def test_the_distance_of_slices_is_that_of_their_places_whatever_the_source_says(tmp_path: Path) -> None:
-    wrong = written(series(tmp_path / "wrong", SpacingBetweenSlices="9", SliceThickness="2"), classes())
-    without = written(series(tmp_path / "without"), classes())
-    for seg, thickness in ((wrong, 2), (without, 2.5)):
+    for says, thickness in (({"SpacingBetweenSlices": "9", "SliceThickness": "2"}, 2), ({"SliceThickness": None}, 2.5)):
+        seg = written(changed(series(tmp_path / f"{thickness}"), **says), classes())
         measures = seg.SharedFunctionalGroupsSequence[0].PixelMeasuresSequence[0]
-        assert (measures.SpacingBetweenSlices, measures.SliceThickness) == (2.5, thickness)
+        assert (float(measures.SpacingBetweenSlices), float(measures.SliceThickness)) == (2.5, thickness)
 
 
 def test_a_multi_frame_file_in_any_order_of_frames_is_segmented_in_place(tmp_path: Path) -> None:

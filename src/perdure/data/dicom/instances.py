@@ -148,12 +148,8 @@ def read_instance(place: Path, file: Path, called: str) -> Instance:
         DataError: it is damaged, holds no image, or one of a kind that is not read.
     """
     dataset = read_dataset(place, file, called)
-    try:
-        with quiet():
-            return _Reader(place, file, called, dataset).instance()
-    except damaged() as error:
-        found = f"{called}, with an element that cannot be read ({type(error).__name__})"
-        raise refusal(place, found, "the file is damaged: fetch it again") from error
+    with reading(place, called), quiet():
+        return _Reader(place, called, dataset).instance(file)
 
 
 def kind_of(file: Path) -> Literal["slice", "frames", "picture", "no image", "damaged"]:
@@ -169,6 +165,27 @@ def kind_of(file: Path) -> Literal["slice", "frames", "picture", "no image", "da
     except damaged():
         return "damaged"
     return "picture" if instance.is_picture else "slice" if instance.frames == 1 else "frames"
+
+
+def read_planes(place: Path, called: str, dataset: Dataset) -> tuple[Plane, ...]:
+    """Where the frames of a dataset lie, one plane a frame; empty if it does not say.
+
+    Raises:
+        DataError: what it says makes no sense.
+    """
+    with reading(place, called), quiet():
+        reader = _Reader(place, called, dataset)
+        return reader.planes(reader.whole("NumberOfFrames", 1))
+
+
+@contextlib.contextmanager
+def reading(place: Path, called: str) -> Iterator[None]:
+    """Makes an error that names the file of all that pydicom raises on an element that cannot be read."""
+    try:
+        yield
+    except damaged() as error:
+        found = f"{called}, with an element that cannot be read ({type(error).__name__})"
+        raise refusal(place, found, "the file is damaged: fetch it again") from error
 
 
 @contextlib.contextmanager
@@ -195,16 +212,16 @@ def quiet() -> Iterator[None]:
 class _Reader:
     """Takes elements out of one dataset, and refuses those that make no sense."""
 
-    def __init__(self, place: Path, file: Path, called: str, dataset: Dataset) -> None:
-        self.place, self.file, self.called, self.dataset = place, file, called, dataset
+    def __init__(self, place: Path, called: str, dataset: Dataset) -> None:
+        self.place, self.called, self.dataset = place, called, dataset
 
-    def instance(self) -> Instance:
-        rows, columns = self._whole("Rows"), self._whole("Columns")
-        frames = self._whole("NumberOfFrames", 1)
+    def instance(self, file: Path) -> Instance:
+        rows, columns = self.whole("Rows"), self.whole("Columns")
+        frames = self.whole("NumberOfFrames", 1)
         photometric = str(self.dataset.get("PhotometricInterpretation", ""))
         grey = photometric in ("MONOCHROME1", "MONOCHROME2")
-        samples = self._whole("SamplesPerPixel", 1)
-        allocated, stored = self._whole("BitsAllocated"), self._whole("BitsStored")
+        samples = self.whole("SamplesPerPixel", 1)
+        allocated, stored = self.whole("BitsAllocated"), self.whole("BitsStored")
         modality = str(self.dataset.get("Modality", ""))
         if modality == "SEG" or not (grey or (samples == 3 and photometric.startswith(("RGB", "YBR")))):
             kind = "a segmentation" if modality == "SEG" else "an image that is neither grey nor RGB"
@@ -214,8 +231,8 @@ class _Reader:
             raise self._refused("BitsStored", found, "one grey sample of up to 8, 16 or 32 bits is read, or RGB of 8")
         if not grey and (allocated, stored) != (8, 8):
             raise self._refused("BitsStored", f"colours of {stored} bits", "colour is read in 8 bits")
-        if self._whole("HighBit", stored - 1) != stored - 1:
-            raise self._refused("HighBit", f"{self._whole('HighBit')}", f"BitsStored - 1, which is {stored - 1}")
+        if self.whole("HighBit", stored - 1) != stored - 1:
+            raise self._refused("HighBit", f"{self.whole('HighBit')}", f"BitsStored - 1, which is {stored - 1}")
         if "ModalityLUTSequence" in self.dataset:
             raise self._refused("ModalityLUTSequence", "a table of values", "write the file with its table applied")
         most = MAX_PIXELS if frames == 1 else MAX_VOXELS
@@ -226,7 +243,7 @@ class _Reader:
         if not series:
             raise self._refused("SeriesInstanceUID", "nothing", "every file belongs to a series")
         return Instance(
-            file=self.file,
+            file=file,
             called=self.called,
             series=series,
             modality=modality,
@@ -235,15 +252,15 @@ class _Reader:
             channels=1 if grey else 3,
             bits=stored,
             spare=allocated - stored,
-            signed=self._whole("PixelRepresentation", 0) == 1,
+            signed=self.whole("PixelRepresentation", 0) == 1,
             inverted=photometric == "MONOCHROME1",
             shared=any((group, 0x0102) in self.dataset and (group, 0x3000) not in self.dataset for group in _OVERLAYS),
-            planes=self._planes(frames),
+            planes=self.planes(frames),
             slope=self._rescaling(self.dataset)[0],
             frames=frames,
         )
 
-    def _planes(self, frames: int) -> tuple[Plane, ...]:
+    def planes(self, frames: int) -> tuple[Plane, ...]:
         per_frame = self.dataset.get("PerFrameFunctionalGroupsSequence") or ()
         if not per_frame:
             placed = self.dataset.get("ImageOrientationPatient") or self.dataset.get("ImagePositionPatient")
@@ -292,7 +309,7 @@ class _Reader:
             raise self._refused("RescaleSlope", "0", "a factor that is not 0")
         return slope, intercept
 
-    def _whole(self, keyword: str, default: int | None = None) -> int:
+    def whole(self, keyword: str, default: int | None = None) -> int:
         value = self.dataset.get(keyword)
         if value is None or value == "":
             if default is None:

@@ -14,6 +14,7 @@ from perdure.data.dicom.instances import Instance, Plane, quiet, read_dataset
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+    from pydicom import Dataset
 
 
 def stored(place: Path, instance: Instance) -> NDArray[np.integer]:
@@ -22,17 +23,8 @@ def stored(place: Path, instance: Instance) -> NDArray[np.integer]:
     Raises:
         DataError: the pixels cannot be decoded, or hold numbers beyond the bits that the file says it stores.
     """
-    from pydicom.pixels.utils import pixel_array
-
     dataset = read_dataset(place, instance.file, instance.called, pixels=True)
-    try:
-        with quiet():
-            pixels: NDArray[np.integer] = pixel_array(dataset, correct_unused_bits=False)  # YBR comes as RGB
-    except _undecodable() as error:
-        kind = dataset.file_meta.get("TransferSyntaxUID")
-        found = f"pixels of {instance.called} that cannot be decoded ({getattr(kind, 'name', 'unknown coding')})"
-        allowed = "fetch it again if it is damaged; pip install 'perdure[dicom]' if a decoder is missing"
-        raise refusal(place, found, allowed, "PixelData") from error
+    pixels = decoded(place, instance.called, dataset)
     grey = (instance.frames, instance.rows, instance.columns)
     shape = grey if instance.channels == 1 else (*grey, instance.channels)
     if pixels.size != np.prod(shape) or pixels.dtype.kind not in "iu":
@@ -44,6 +36,25 @@ def stored(place: Path, instance: Instance) -> NDArray[np.integer]:
         return pixels
     lowest, highest = limits(instance)
     return np.asarray(lowest + highest - pixels.astype(np.int64), pixels.dtype)
+
+
+def decoded(place: Path, called: str, dataset: Dataset) -> NDArray[np.integer]:
+    """The numbers of all frames, as pydicom and its plugins decode them; YBR comes as RGB.
+
+    Raises:
+        DataError: they cannot be decoded.
+    """
+    from pydicom.pixels.utils import pixel_array
+
+    try:
+        with quiet():
+            pixels: NDArray[np.integer] = pixel_array(dataset, correct_unused_bits=False)
+            return pixels
+    except _undecodable() as error:
+        kind = dataset.file_meta.get("TransferSyntaxUID")
+        found = f"pixels of {called} that cannot be decoded ({getattr(kind, 'name', 'unknown coding')})"
+        allowed = "fetch it again if it is damaged; pip install 'perdure[dicom]' if a decoder is missing"
+        raise refusal(place, found, allowed, "PixelData") from error
 
 
 def limits(instance: Instance) -> tuple[int, int]:

@@ -13,6 +13,7 @@ from perdure.data.content import MAX_VOXELS, Header, Image, refusal
 from perdure.data.dicom.instances import Instance, Plane, looks_like_dicom, read_instance
 from perdure.data.dicom.pixels import limits, rescaled, stored
 from perdure.data.dicom.stack import StackError, stacked
+from perdure.data.places import LIST_SUFFIX, listed_files
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -55,11 +56,15 @@ class Series:
 
 
 def series_files(place: Path) -> list[Path]:
-    """The files of a folder with one series, by name, or the one file itself; hidden files and DICOMDIR do not count.
+    """The files of a folder with one series, by name, those of a list, or the one file itself.
+
+    Hidden files and DICOMDIR do not count.
 
     Raises:
         DataError: the folder is empty, cannot be read, or holds another folder.
     """
+    if place.name.endswith(LIST_SUFFIX):
+        return listed_files(place)
     if not place.is_dir():
         return [place]
     try:
@@ -77,14 +82,17 @@ def open_series(place: Path) -> Series:
     """Reads the headers of all files, and finds the grid that they lie on.
 
     Args:
-        place: a folder with the files of one series, or one file: multi-frame, or a radiograph, mammogram or
-            photograph.
+        place: a folder with the files of one series, a list of them, or one file: multi-frame, or a radiograph,
+            mammogram or photograph.
 
     Raises:
         DataError: a file is damaged or holds no image; the folder holds several series; slices are missing, double or
             uneven, or lie in several orientations; they do not say where they lie.
     """
-    instances = tuple(read_instance(place, file, file.name) for file in series_files(place))
+    listed = place.name.endswith(LIST_SUFFIX)
+    files = enumerate(series_files(place), 1)
+    # the names of listed files may be those of patients
+    instances = tuple(read_instance(place, file, f"file {i}" if listed else file.name) for i, file in files)
     first = instances[0]
     if len(found := Counter(instance.series for instance in instances)) > 1:
         counts = ", ".join(str(count) for count in found.values())
@@ -144,17 +152,19 @@ def read_series(place: Path) -> Image:
 
 
 def is_picture(place: Path) -> bool:
-    """Whether a file is a radiograph, mammogram or photograph; a folder is a volume.
+    """Whether a file, or a list of one, is a radiograph, mammogram or photograph; a folder is a volume.
 
     Raises:
         DataError: the file is damaged or holds no image.
     """
-    return not place.is_dir() and read_instance(place, place, place.name).is_picture
+    if place.is_dir() or len(files := series_files(place)) > 1:
+        return False
+    return read_instance(place, files[0], "file 1" if place.name.endswith(LIST_SUFFIX) else place.name).is_picture
 
 
 def is_dicom(place: Path) -> bool:
-    """Whether it is a folder, which is one series then, or a file that looks like DICOM."""
-    return place.is_dir() or looks_like_dicom(place)
+    """Whether it is a folder, which is one series then, a list of files, or a file that looks like DICOM."""
+    return place.is_dir() or place.name.endswith(LIST_SUFFIX) or looks_like_dicom(place)
 
 
 def _check_alike(place: Path, instances: tuple[Instance, ...]) -> None:

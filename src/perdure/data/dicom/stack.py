@@ -12,6 +12,7 @@ SliceThickness and SpacingBetweenSlices are not looked at.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -78,6 +79,16 @@ def stacked(planes: Sequence[Plane], names: Sequence[str]) -> tuple[list[int], N
     affine[:3, 2] = step
     affine[:3, 3] = positions[order[0]]
     return order, _LPS_TO_RAS @ affine
+
+
+def slice_of(plane: Plane, slices: Sequence[Plane]) -> int | None:
+    """The number of the slice that a plane of the same shape covers pixel by pixel; None if there is none."""
+    gaps = [math.dist(plane.position, one.position) for one in slices]
+    k = gaps.index(min(gaps))
+    own = slices[k]
+    same = gaps[k] <= UNEVEN * min(own.spacing) and np.allclose(plane.spacing, own.spacing, rtol=1e-3, atol=0)
+    axes = (plane.rightwards, plane.downwards), (own.rightwards, own.downwards)
+    return k if same and np.allclose(*axes, rtol=0, atol=_SAME_AXES) else None
 
 
 def _check_steps(heights: NDArray[np.float64], names: Sequence[str]) -> None:

@@ -25,7 +25,7 @@ from dicomweb_client.api import DICOMwebClient
 from pydicom import Dataset, dcmread
 
 from perdure.data.dicom.access import Access, checked_host, session_for
-from perdure.data.dicom.instances import damaged
+from perdure.data.dicom.instances import damaged, quiet
 from perdure.errors import ConfigurationError, PacsError
 
 # without a handler they would print on standard error what is an error of ours, or is tried again
@@ -156,7 +156,8 @@ class Pacs:
         try:
             told = (dataset.StudyInstanceUID, dataset.SeriesInstanceUID, dataset.SOPInstanceUID)
             content = BytesIO()
-            dataset.save_as(content, enforce_file_format=True)
+            with quiet():
+                dataset.save_as(content, enforce_file_format=True)
         except damaged() as error:
             raise self._nonsense(what) from error
         if told != (study, series, uid):
@@ -212,7 +213,8 @@ class Pacs:
         """The answer to a question, asked again where the failure may pass; HTTP errors of `raw` are raised as such."""
         for wait in self._waits():
             try:
-                return ask()
+                with quiet():
+                    return ask()
             except requests.RequestException as error:
                 status = error.response.status_code if error.response is not None else None
                 if status in raw:
