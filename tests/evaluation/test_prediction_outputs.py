@@ -10,8 +10,12 @@ import nibabel as nib
 import numpy as np
 import pytest
 
+import dicoms
 import fakes
 import synthetic
+from perdure.data.dicom.labels import read_dicom_labels
+from perdure.data.images import read_header
+from perdure.data.manifest import structure_key
 from perdure.errors import EvaluationError
 from perdure.evaluation import Output, predict_files
 from perdure.evaluation.prediction_writing import VOLUMES
@@ -248,3 +252,39 @@ def test_probabilities_are_whole_or_not_there(
     with pytest.raises(OSError, match="No space"):
         predict_files(volumes, save(tmp_path / "scan.nii"), tmp_path / "out", output=Output(probabilities=True))
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["prediction.json"]
+
+
+def test_a_dicom_series_takes_every_format_on_its_own_grid(tmp_path: Path, volumes: Release) -> None:
+    affine = np.array([[0.0, 0, -2, 5], [2, 0, 0, -7], [0, 2, 0, 9], [0, 0, 0, 1]])
+    volume = np.random.default_rng(0).integers(0, 4096, (6, 7, 8), np.uint16)
+    source = tmp_path / "in" / "sub-01_T1w"
+    dicoms.write_series(source, volume, affine)
+    named = {
+        None: "sub-01_T1w.dcm.nii.gz",
+        "nifti": "sub-01_T1w.dcm.nii.gz",
+        "mgz": "sub-01_T1w.dcm.mgz",
+        "bids": "sub-01/anat/sub-01_desc-perdure_dseg.nii.gz",
+    }
+    found = {}
+    for form, name in named.items():
+        out = tmp_path / str(form)
+        predict_files(volumes, tmp_path / "in", out, output=Output(form, probabilities=True))
+        written = nib.load(out / name)
+        found[form] = np.asarray(written.dataobj)
+        np.testing.assert_array_equal(found[form], found[None])
+        np.testing.assert_allclose(written.affine, read_header(source).affine, atol=1e-4)
+    assert len(np.unique(found[None])) > 2
+    seg = tmp_path / "seg"
+    predict_files(volumes, tmp_path / "in", seg, output=Output("dicom-seg", probabilities=True))
+    assert sorted(file.name for file in seg.iterdir() if file.suffix != ".json") == [
+        "sub-01_T1w.dcm_probabilities.nii.gz", "sub-01_T1w.seg.dcm",
+    ]  # fmt: skip
+    values = {structure_key(one.name): one.values[0] for one in volumes.contract.structures}
+    np.testing.assert_array_equal(read_dicom_labels(seg / "sub-01_T1w.seg.dcm", source, values).pixels, found[None])
+
+
+def test_what_is_no_dicom_has_no_seg_and_is_not_looked_at_for_one(tmp_path: Path, volumes: Release) -> None:
+    synthetic.save_volume(tmp_path / "a.nii.gz", np.ones((6, 7, 8), np.uint8), (2, 2, 2))
+    result = predict_files(volumes, tmp_path / "a.nii.gz", tmp_path / "out", output=Output("dicom-seg"))
+    assert "a SEG belongs to DICOM images" in result.failed[str(tmp_path / "a.nii.gz")]
+    assert volumes.model.seen == []

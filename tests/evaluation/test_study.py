@@ -150,3 +150,14 @@ def test_what_does_not_belong_to_the_series_is_not_segmented_with_it(tmp_path: P
     done = predict_study(release(), shelf, "1.2", tmp_path / "out", store=False, keep=True)
     assert done.files[0].exists()
     assert sorted(file.stem for file in folder.iterdir()) == sorted(shelf.files)
+
+
+def test_a_damaged_result_of_another_run_is_named_and_not_stored(tmp_path: Path) -> None:
+    picture = dicoms.write_picture(tmp_path / "m.dcm", np.arange(36, dtype=np.uint16).reshape(6, 6))
+    two = fakes.release(fakes.Threshold((0.01,)), fakes.picture_contract(channels=1, size=(6, 6)))
+    shelf = with_files(picture, modality="MG")
+    (file,) = predict_study(two, shelf, "1.2", tmp_path / "out", store=False).files
+    file.write_bytes(file.read_bytes()[:200])
+    with pytest.raises(DataError, match=file.name):
+        predict_study(two, shelf, "1.2", tmp_path / "out")
+    assert shelf.stored == []

@@ -39,7 +39,11 @@ KeepFetched: TypeAlias = Annotated[
 ]
 TokenFile: TypeAlias = Annotated[
     Path | None,
-    typer.Option("--token-file", help=f"File with the token, one line; or set {TOKEN}.", rich_help_panel=_PANEL),
+    typer.Option(
+        "--token-file",
+        help="File with the token, one line; the environment may hold it too (docs/pacs.md).",
+        rich_help_panel=_PANEL,
+    ),
 ]
 Authority: TypeAlias = Annotated[
     Path | None,

@@ -77,6 +77,8 @@ def predict_study(
         EvaluationError: as of `predict_files`; also if `out` holds a segmentation of other images of the series.
         PacsError: nothing fits, or the PACS cannot be asked, or did not store.
     """
+    from perdure.data.dicom.writing import segmented_instances
+
     output = replace(output or Output(), form="dicom-seg")
     checked = check_results(release, out, domain=domain, output=output, weights=weights)
     contract = checked.releases[0].contract
@@ -100,6 +102,8 @@ def predict_study(
         if result.failed:
             raise DataError("\n".join(result.failed.values()))
     files = _results(out, chosen.uid, instances)
+    for file in files:
+        segmented_instances(file)  # what another run left may be damaged
     stored = tuple(pacs.store(file.read_bytes()) for file in files) if store else ()
     if not keep and folder.exists():
         shutil.rmtree(folder)

@@ -370,6 +370,24 @@ def test_a_warning_is_told(says: Callable[..., web.Pacs], files: list[Path]) -> 
     assert "B000" in says(answer(uid, warning=0xB000)).store(files[0].read_bytes())
 
 
+@pytest.mark.parametrize("body", [b'{"00081199": {"vr": "LO", "Value": ["PLANTED"]}}', b"[1]", b'{"a": 1}', b"<x/>"])
+def test_an_answer_to_storing_that_is_no_dicom_is_refused(
+    says: Callable[..., web.Pacs], files: list[Path], body: bytes
+) -> None:
+    with pytest.raises(PacsError) as caught:
+        says(body).store(files[0].read_bytes())
+    assert "PLANTED" not in str(caught.value)
+
+
+def test_a_list_without_an_end_is_refused(
+    says: Callable[..., web.Pacs], monkeypatch: pytest.MonkeyPatch, orthanc: str, study: str
+) -> None:
+    monkeypatch.setattr(web, "_MOST_RECORDS", 3)
+    from_ = Pacs(orthanc)
+    with pytest.raises(PacsError, match="goes on beyond 3"):
+        from_.instances(study, from_.series(study)[0])
+
+
 @pytest.mark.parametrize("body", [answer("1.2.3"), b"{}", b""])
 def test_an_object_that_the_pacs_does_not_speak_of_is_not_stored(
     says: Callable[..., web.Pacs], files: list[Path], body: bytes

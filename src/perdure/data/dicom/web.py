@@ -11,10 +11,8 @@ from __future__ import annotations
 
 import logging
 import re
-import ssl
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from email.message import Message
 from functools import partial
 from io import BytesIO
 from time import sleep
@@ -26,6 +24,7 @@ from pydicom import Dataset, dcmread
 
 from perdure.data.dicom.access import Access, checked_host, session_for
 from perdure.data.dicom.instances import damaged, quiet
+from perdure.data.dicom.transfer import PASSING, in_words, is_untrusted, may_pass, refuse_part
 from perdure.errors import ConfigurationError, PacsError
 
 # without a handler they would print on standard error what is an error of ours, or is tried again
@@ -45,8 +44,8 @@ TIMEOUT = 60.0
 FIRST_WAIT, LONGEST_WAIT = 1.0, 30.0
 """Seconds before the second attempt; each further wait is twice as long, but for the longest."""
 
-_PASSING = (408, 425, 429, 502, 503, 504)
-_STUDY, _SERIES, _INSTANCE = "0020000D", "0020000E", "00080018"
+_MOST_RECORDS = 100_000
+_SERIES, _INSTANCE = "0020000E", "00080018"
 _MODALITY, _DESCRIPTION, _COUNT = "00080060", "0008103E", "00201209"
 _UID = re.compile(r"[0-9]+(\.[0-9]+)*")
 
@@ -101,7 +100,7 @@ class Pacs:
         self._attempts = attempts
         self._session = session_for(access)
         self._client = DICOMwebClient(
-            url.rstrip("/"), self._session, callback=_refuse_part, timeout=timeout, permissive_uid=True
+            url.rstrip("/"), self._session, callback=refuse_part, timeout=timeout, permissive_uid=True
         )
         self._client.set_http_retry_params(retry=False)
 
@@ -179,22 +178,25 @@ class Pacs:
             answer = self._asked(what, lambda: self._client.store_instances([dataset], study), raw=(409,))
         except requests.HTTPError as error:
             answer = _refusal(error.response)
-        return self._outcome(answer, str(dataset.SOPInstanceUID))
+        try:
+            return self._outcome(answer, str(dataset.SOPInstanceUID))
+        except damaged():
+            raise self._nonsense(what) from None
 
     def _outcome(self, answer: Dataset, uid: str) -> str:
         kept = [item for item in answer.get("ReferencedSOPSequence") or [] if _says(item, uid)]
         if kept:
             warning = kept[0].get("WarningReason")
-            return "stored" if warning is None else f"stored, with warning {warning:04X} of the PACS"
+            return "stored" if warning is None else f"stored, with warning {int(warning):04X} of the PACS"
         failed = [item for item in answer.get("FailedSOPSequence") or [] if _says(item, uid)]
-        reason = failed[0].get("FailureReason") if failed else None
+        reason = int(failed[0].FailureReason) if failed and "FailureReason" in failed[0] else None
         if reason == _DUPLICATE:
             return "was stored before"
-        why = "without a reason" if reason is None else f"reason {reason:04X}"
-        words = next((text for code, text in _REASONS.items() if reason is not None and _alike(code, reason)), None)
+        words = next((f" ({text})" for code, text in _REASONS.items() if reason and _alike(code, reason)), "")
+        why = "without a reason" if reason is None else f"reason {reason:04X}{words}"
         raise PacsError(
-            f"{self.host} did not store the segmentation: {why}{f' ({words})' if words else ''}. The file is kept; run "
-            "the same command again when the PACS takes it."
+            f"{self.host} did not store the segmentation: {why}. The file is kept; run the same command again when the "
+            "PACS takes it."
         )
 
     def _listed(self, what: str, key: str, search: Callable[[int | None], object]) -> dict[str, Record]:
@@ -208,6 +210,8 @@ class Pacs:
             if not named.keys() - found:  # the end, or a server that knows no pages and says the same again
                 return found
             found |= named
+            if len(found) > _MOST_RECORDS:
+                raise PacsError(f"{self.host}: asked for {what}, it goes on beyond {_MOST_RECORDS:,} of them.")
 
     def _asked(self, what: str, ask: Callable[[], T], raw: tuple[int, ...] = ()) -> T:
         """The answer to a question, asked again where the failure may pass; HTTP errors of `raw` are raised as such."""
@@ -219,7 +223,7 @@ class Pacs:
                 status = error.response.status_code if error.response is not None else None
                 if status in raw:
                     raise
-                if wait is None or not _may_pass(error, status):
+                if wait is None or not may_pass(error, status):
                     raise self._failure(what, error, status) from None
                 sleep(wait)
             except damaged():
@@ -243,10 +247,10 @@ class Pacs:
             return PacsError(f"{asked}, it has none (404): see whether the address of its DICOMweb services is right.")
         tried = f"tried {self._attempts} times; what was fetched is kept, and the same command goes on with the rest."
         if status is not None:
-            return PacsError(f"{asked}, it answered {status}" + (f", {tried}" if status in _PASSING else "."))
-        if _is_untrusted(error):
+            return PacsError(f"{asked}, it answered {status}" + (f", {tried}" if status in PASSING else "."))
+        if is_untrusted(error):
             return PacsError(f"{asked}: its certificate is not trusted; name the file of its authority by --ca.")
-        return PacsError(f"{asked}: {_in_words(error)}, {tried}")
+        return PacsError(f"{asked}: {in_words(error)}, {tried}")
 
     def _nonsense(self, what: str) -> PacsError:
         return PacsError(f"{self.host}: asked for {what}, it sent no DICOM; see whether the address is right.")
@@ -255,63 +259,6 @@ class Pacs:
 def is_uid(text: str) -> bool:
     """Whether a text is a UID, and may stand in an address and in the name of a file."""
     return _UID.fullmatch(text) is not None and len(text) <= 64
-
-
-def _refuse_part(response: Response, *_: object, **__: object) -> Response:
-    """Raises if the body may have been cut short.
-
-    Where a length was announced, or the body came in chunks, urllib3 has looked; a multipart message has an end of its
-    own, and JSON cannot be read without its last bracket. Nothing tells of any other.
-    """
-    kind = Message()
-    kind["Content-Type"] = response.headers.get("Content-Type", "")
-    boundary = kind.get_boundary()
-    body = response.content
-    if boundary is not None:
-        is_whole = body.rstrip().endswith(f"--{boundary}--".encode())
-    else:
-        announced = "Content-Length" in response.headers or "Transfer-Encoding" in response.headers
-        is_whole = announced or "json" in kind.get_content_type() or not body
-    if response.ok and not is_whole:
-        raise requests.exceptions.ChunkedEncodingError("the answer has no end")
-    return response
-
-
-def _may_pass(error: requests.RequestException, status: int | None) -> bool:
-    if status is not None:
-        return status in _PASSING
-    lost = (
-        requests.ConnectionError,
-        requests.Timeout,
-        requests.exceptions.ChunkedEncodingError,
-        requests.exceptions.ContentDecodingError,
-        requests.exceptions.JSONDecodeError,
-    )
-    return isinstance(error, lost) and not _is_untrusted(error)
-
-
-def _is_untrusted(error: BaseException) -> bool:
-    return any(isinstance(cause, ssl.SSLCertVerificationError) for cause in _causes(error))
-
-
-def _causes(error: BaseException) -> Iterator[BaseException]:
-    """An error, and all that it came from; urllib3 hands its own on as arguments and as `reason`."""
-    seen: list[BaseException] = [error]
-    for one in seen:
-        yield one
-        further = [*one.args, getattr(one, "reason", None), one.__cause__, one.__context__]
-        seen += [each for each in further if isinstance(each, BaseException) and each not in seen]
-
-
-def _in_words(error: requests.RequestException) -> str:
-    # not the error's own words: they hold the address with all its UIDs
-    if isinstance(error, requests.Timeout):
-        return "it did not answer in time"
-    if isinstance(error, requests.exceptions.SSLError):
-        return "TLS failed"
-    if isinstance(error, requests.ConnectionError):
-        return "it cannot be reached, or broke the connection"
-    return "the answer was cut short"
 
 
 def _value(record: object, key: str) -> Any:
