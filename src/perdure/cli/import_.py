@@ -116,10 +116,10 @@ def import_(
 
     kept = salt or default_salt()
     secret = opened_salt(kept, out, source)
-    found = _found(layout, source, secret, chosen)
     ways: dict[str, Any] = {} if domain_from is None else {"domain_from": tuple(domain_from)}
-    made = imported(found, out, secret, domain=domain, seed=seed, **ways)
     with Folder.being_written(out) as folder:
+        found = _found(layout, source, secret, chosen)
+        made = imported(found, out, secret, domain=domain, seed=seed, **ways)
         made.write(folder)
     _show(made, out, kept, as_json)
 

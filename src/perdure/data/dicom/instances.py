@@ -163,8 +163,14 @@ def instance_of(place: Path, file: Path, called: str, dataset: Dataset) -> Insta
 
 
 def no_image(dataset: Dataset) -> bool:
-    """Whether a dataset is a report, a plan, a segmentation or something else that is no image."""
-    return "Rows" not in dataset or dataset.get("Modality") in _NO_IMAGES
+    """Whether a dataset is a report, a plan, a segmentation or something else that is no image.
+
+    An image that was cut short before its pixels is an image.
+    """
+    if dataset.get("Modality") in _NO_IMAGES:
+        return True
+    kind = dataset.file_meta.get("MediaStorageSOPClassUID")
+    return "Rows" not in dataset and "Image Storage" not in getattr(kind, "name", "")
 
 
 def kind_of(file: Path) -> Literal["slice", "frames", "picture", "no image", "damaged"]:

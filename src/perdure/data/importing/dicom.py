@@ -65,6 +65,38 @@ class Chosen:
     classes: Path | None = None
 
 
+@dataclass(frozen=True)
+class _Said:
+    """What a file says of where it belongs; `patient` is issuer and PatientID."""
+
+    modality: str
+    series: str
+    study: str
+    patient: tuple[str, str]
+    description: str
+    tags: Mapping[str, str]
+    no_image: bool
+
+    @classmethod
+    def of(cls, dataset: Dataset) -> _Said:
+        """Reads the elements of a dataset."""
+
+        def text(keyword: str) -> str:
+            return str(dataset.get(keyword) or "")
+
+        modality = text("Modality")
+        tags = {tag: text(keyword) for tag, keyword in _TAGS.items() if text(keyword)}
+        return cls(
+            modality=modality,
+            series=text("SeriesInstanceUID"),
+            study=text("StudyInstanceUID"),
+            patient=(text("IssuerOfPatientID"), text("PatientID")),
+            description=text("SeriesDescription"),
+            tags={**tags, "modality": modality},
+            no_image=no_image(dataset),
+        )
+
+
 @dataclass
 class _Group:
     """The files of one series, and whose it is: issuer and PatientID."""
@@ -152,36 +184,33 @@ class _Walk:
                 raise refusal(place, "a link that leads out of the folder", "import the folder that the file is in")
             dataset = read_dataset(place, file, "file 1")
             with reading(place, "file 1"), quiet():
-                self._sort_in(place, file, dataset)
+                said = _Said.of(dataset)
+            if said.modality in _LABELS:
+                made_on = reference(place, "file 1", dataset)
+                self.labels[made_on.series][file] = made_on
+            elif said.no_image:
+                self._passed["DICOM file(s) without an image"] += 1
+            elif self._is_wanted(said):
+                self._add(file, said, dataset)
         except DataError as error:
             self._fail(place.name, [file], error)
 
-    def _sort_in(self, place: Path, file: Path, dataset: Dataset) -> None:
-        modality = str(dataset.get("Modality", ""))
-        if modality in _LABELS:
-            made_on = reference(place, "file 1", dataset)
-            self.labels[made_on.series][file] = made_on
-        elif no_image(dataset):
-            self._passed["DICOM file(s) without an image"] += 1
-        elif self._is_wanted(dataset, modality):
-            uid = str(dataset.get("SeriesInstanceUID", "") or "")
-            group = self.series[uid]
-            group.files.append(file)
-            group.patients.add((str(dataset.get("IssuerOfPatientID") or ""), str(dataset.get("PatientID") or "")))
-            group.study = str(dataset.get("StudyInstanceUID", ""))
-            group.tags |= {tag: str(dataset.get(key)) for tag, key in _TAGS.items() if dataset.get(key)}
-            group.tags["modality"] = modality
-            try:
-                called = f"file {len(group.files)}"
-                group.instances.append(instance_of(self._list(uid), file, called, dataset))
-            except DataError as error:
-                group.failure = group.failure or _reason(error)
+    def _add(self, file: Path, said: _Said, dataset: Dataset) -> None:
+        group = self.series[said.series]
+        group.files.append(file)
+        group.patients.add(said.patient)
+        group.study = said.study
+        group.tags |= said.tags
+        try:
+            called = f"file {len(group.files)}"
+            group.instances.append(instance_of(self._list(said.series), file, called, dataset))
+        except DataError as error:
+            group.failure = group.failure or _reason(error)
 
-    def _is_wanted(self, dataset: Dataset, modality: str) -> bool:
-        pattern = self.chosen.description
-        if self.chosen.modality not in (None, modality):
+    def _is_wanted(self, said: _Said) -> bool:
+        if self.chosen.modality not in (None, said.modality):
             self._passed["file(s) of another modality"] += 1
-        elif pattern is not None and not pattern.search(str(dataset.get("SeriesDescription", "") or "")):
+        elif self.chosen.description is not None and not self.chosen.description.search(said.description):
             self._passed["file(s) of series with another description"] += 1
         else:
             return True
