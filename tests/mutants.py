@@ -96,7 +96,7 @@ MUTANTS = (
            "    replace_file(out, content)\n    for release, folder in folders.items():",
            "tests/evidence/ledger/test_recording.py"),
     Mutant("subgroups go out with the site's own subject ids", "evidence/remote/sealing.py",
-           "(_keyed(salt, \"subject\", who), of[who]) for who in of", "(who, of[who]) for who in of",
+           "(keyed(salt, \"subject\", who), of[who]) for who in of", "(who, of[who]) for who in of",
            "tests/evidence/remote/test_sealing.py"),
     Mutant("a seal is believed without its signature", "evidence/remote/sealing.py",
            "or not is_signed(signature, _MAGIC + signed, known[statement.key])", "",

@@ -99,7 +99,7 @@ def test_a_name_that_is_no_label_is_refused_unless_it_is_background(label: Calla
 def test_a_label_of_another_series_is_refused(tmp_path: Path, label: Callable[[str], Path], kind: str) -> None:
     path = label(kind)
     write_series(tmp_path / "s", np.zeros((7, 9, 5), np.uint16), SPACING)
-    assert "made on another series" in refusal(path)
+    assert "made on another image" in refusal(path)
 
 
 def test_a_segmentation_on_another_grid_is_refused(tmp_path: Path, label: Callable[[str], Path]) -> None:

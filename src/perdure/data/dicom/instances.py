@@ -59,6 +59,7 @@ class Instance:
     Args:
         file: its path.
         called: what it is called in errors.
+        uid: its SOPInstanceUID.
         series: its SeriesInstanceUID.
         modality: CT, MR, MG ...
         rows: of pixels.
@@ -76,6 +77,7 @@ class Instance:
 
     file: Path
     called: str
+    uid: str
     series: str
     modality: str
     rows: int
@@ -147,9 +149,28 @@ def read_instance(place: Path, file: Path, called: str) -> Instance:
     Raises:
         DataError: it is damaged, holds no image, or one of a kind that is not read.
     """
-    dataset = read_dataset(place, file, called)
+    return instance_of(place, file, called, read_dataset(place, file, called))
+
+
+def instance_of(place: Path, file: Path, called: str, dataset: Dataset) -> Instance:
+    """The same of a file that is open already.
+
+    Raises:
+        DataError: as `read_instance`.
+    """
     with reading(place, called), quiet():
         return _Reader(place, called, dataset).instance(file)
+
+
+def no_image(dataset: Dataset) -> bool:
+    """Whether a dataset is a report, a plan, a segmentation or something else that is no image.
+
+    An image that was cut short before its pixels is an image.
+    """
+    if dataset.get("Modality") in _NO_IMAGES:
+        return True
+    kind = dataset.file_meta.get("MediaStorageSOPClassUID")
+    return "Rows" not in dataset and "Image Storage" not in getattr(kind, "name", "")
 
 
 def kind_of(file: Path) -> Literal["slice", "frames", "picture", "no image", "damaged"]:
@@ -157,7 +178,7 @@ def kind_of(file: Path) -> Literal["slice", "frames", "picture", "no image", "da
     try:
         dataset = read_dataset(file, file, file.name)
         with quiet():
-            if "Rows" not in dataset or dataset.get("Modality") in _NO_IMAGES:
+            if no_image(dataset):
                 return "no image"
         instance = read_instance(file, file, file.name)
     except DataError:
@@ -245,6 +266,7 @@ class _Reader:
         return Instance(
             file=file,
             called=self.called,
+            uid=str(self.dataset.get("SOPInstanceUID", "") or ""),
             series=series,
             modality=modality,
             rows=rows,

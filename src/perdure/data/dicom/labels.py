@@ -8,6 +8,7 @@ what it means would be a guess. Voxels that two of them claim with different val
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -48,39 +49,51 @@ def read_dicom_labels(place: Path, image: Path, values: Mapping[str, int]) -> Im
         modality = dataset.get("Modality")
         if modality not in ("SEG", "RTSTRUCT"):
             raise refusal(place, f"{called}, which is neither", "a DICOM label is a SEG or an RTSTRUCT", "Modality")
-        _check_series(place, called, dataset, series)
+        made_on = reference(place, called, dataset)
+        of_picture = not series.slices and series.instances[0].uid not in made_on.images
+        if made_on.series != series.uid or of_picture:
+            found = f"{called}, made on {'another image' if made_on.series else 'no image that it names'}"
+            raise refusal(place, found, "name the label of this image", "ReferencedSeriesSequence")
         named = segments if modality == "SEG" else regions
         labels = _claimed(place, named(place, called, dataset, series), series, values)
     return Image(series.header, labels, None)
 
 
-def structure_names(place: Path, file: Path, called: str) -> tuple[str, list[str]]:
-    """The UID of the series that a SEG or RTSTRUCT was made on ("" if it does not say), and its structures' names.
+@dataclass(frozen=True)
+class Reference:
+    """What a SEG or RTSTRUCT says that it was made on.
+
+    Args:
+        series: SeriesInstanceUID; "" if it says none, or several.
+        images: SOPInstanceUIDs.
+        structures: the names of its own structures.
+    """
+
+    series: str
+    images: frozenset[str]
+    structures: tuple[str, ...]
+
+
+def reference(place: Path, called: str, dataset: Dataset) -> Reference:
+    """What a SEG or RTSTRUCT says that it was made on, and of what.
 
     Raises:
-        DataError: the file cannot be read.
+        DataError: it cannot be read.
     """
-    dataset = read_dataset(place, file, called)
     with reading(place, called), quiet():
-        items = [(item, "SegmentLabel") for item in dataset.get("SegmentSequence") or ()]
-        items += [(item, "ROIName") for item in dataset.get("StructureSetROISequence") or ()]
-        return referenced_series(dataset), [str(item.get(name, "")) for item, name in items]
-
-
-def referenced_series(dataset: Dataset) -> str:
-    """The SeriesInstanceUID that a SEG or RTSTRUCT says it was made on; "" if it does not, or says several."""
-    found = {str(item.get("SeriesInstanceUID", "")) for item in dataset.get("ReferencedSeriesSequence") or ()}
-    for frame in dataset.get("ReferencedFrameOfReferenceSequence") or ():
-        for study in frame.get("RTReferencedStudySequence") or ():
-            found |= {str(item.get("SeriesInstanceUID", "")) for item in study.get("RTReferencedSeriesSequence") or ()}
-    return found.pop() if len(found) == 1 else ""
-
-
-def _check_series(place: Path, called: str, dataset: Dataset, series: Series) -> None:
-    referenced = referenced_series(dataset)
-    if referenced != series.uid:
-        found = f"{called}, made on {'another series' if referenced else 'no series that it names'}"
-        raise refusal(place, found, "name the label of this image", "ReferencedSeriesSequence")
+        found = list(dataset.get("ReferencedSeriesSequence") or ())
+        for frame in dataset.get("ReferencedFrameOfReferenceSequence") or ():
+            for study in frame.get("RTReferencedStudySequence") or ():
+                found += study.get("RTReferencedSeriesSequence") or ()
+        series = {str(item.get("SeriesInstanceUID", "")) for item in found}
+        images = [image for item in found for image in item.get("ReferencedInstanceSequence") or ()]
+        named = [(item, "SegmentLabel") for item in dataset.get("SegmentSequence") or ()]
+        named += [(item, "ROIName") for item in dataset.get("StructureSetROISequence") or ()]
+        return Reference(
+            series.pop() if len(series) == 1 else "",
+            frozenset(str(image.get("ReferencedSOPInstanceUID", "")) for image in images),
+            tuple(str(item.get(keyword, "")) for item, keyword in named),
+        )
 
 
 def _claimed(

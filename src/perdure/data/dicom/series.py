@@ -93,6 +93,15 @@ def open_series(place: Path) -> Series:
     files = enumerate(series_files(place), 1)
     # the names of listed files may be those of patients
     instances = tuple(read_instance(place, file, f"file {i}" if listed else file.name) for i, file in files)
+    return assembled(place, instances)
+
+
+def assembled(place: Path, instances: tuple[Instance, ...]) -> Series:
+    """The series that these files are.
+
+    Raises:
+        DataError: as `open_series`, but for what a single file says.
+    """
     first = instances[0]
     if len(found := Counter(instance.series for instance in instances)) > 1:
         counts = ", ".join(str(count) for count in found.values())
