@@ -174,3 +174,20 @@ class Predictor:
                 "(images, classes, and for a segmentation the size of the input)."
             )
         return output
+
+
+def norm_domain(release: Release, domain: str | None) -> str | None:
+    """The domain whose batch norm predicts; None for a release that has one for all.
+
+    Raises:
+        EvaluationError: if a release keeps one batch norm a domain, and `domain` is none of them.
+    """
+    norms = release.memory.norms
+    if norms and domain not in norms:
+        found = "no domain is named" if domain is None else f"it has none for {domain!r}"
+        raise EvaluationError(
+            f"Release {release.name!r} keeps one batch norm a domain, and {found}: say where the images are from "
+            f"(--domain), one of {', '.join(norms)}. For another place name the one whose images are most alike, or "
+            "update the release to it."
+        )
+    return domain if norms else None

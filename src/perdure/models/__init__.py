@@ -11,6 +11,7 @@ from perdure.models.batch_norm import (
     swapped_statistics,
     training_mode,
 )
+from perdure.models.exportable import exportable
 from perdure.models.factory import build, networks
 from perdure.models.head import Trainable, has_dropout, head, trainable_parameters, training_only
 from perdure.models.interpolation import interpolated
@@ -33,6 +34,7 @@ __all__ = [
     "check",
     "describe",
     "evaluation_mode",
+    "exportable",
     "has_dropout",
     "head",
     "interpolated",
