@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from copy import deepcopy
@@ -15,7 +16,7 @@ from perdure.data.geometry import centred, window
 from perdure.data.intensity import padding
 from perdure.errors import EvaluationError
 from perdure.evaluation.segmented import Segmented, label_values
-from perdure.models import evaluation_mode, load_batch_norm_state
+from perdure.models import evaluation_mode, load_batch_norm_state, size_multiple
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -58,6 +59,9 @@ class Predictor:
         self.device = device
         self._values = label_values(self.contract)
         self.largest_value = int(self._values.max())
+        # a network that halves more often needs more
+        needed = size_multiple(release.identity.network) or (1,) * len(self.contract.size)
+        self._multiple = tuple(math.lcm(MULTIPLE, one) for one in needed)
         self._black = padding(self.contract.intensity, self.contract.channels)
 
     def classes(self, pixels: Pixels, grid: Grid) -> NDArray[np.uint8]:
@@ -145,7 +149,9 @@ class Predictor:
         """Logits `(slices, classes, *spatial)` of `(slices, channels, *spatial)`."""
         spatial, size = pixels.shape[2:], self.contract.size
         volume = self.contract.spatial_dims == 3
-        larger = [have if volume else -(-have // MULTIPLE) * MULTIPLE for have in spatial]
+        larger = [
+            have if volume else -(-have // times) * times for have, times in zip(spatial, self._multiple, strict=True)
+        ]
         wanted = tuple(want if have <= want else more for have, want, more in zip(spatial, size, larger, strict=True))
         inputs, before = self._cut(pixels, wanted)
         output = self._by_window(inputs) if volume else self.model(inputs)
@@ -174,3 +180,20 @@ class Predictor:
                 "(images, classes, and for a segmentation the size of the input)."
             )
         return output
+
+
+def norm_domain(release: Release, domain: str | None) -> str | None:
+    """The domain whose batch norm predicts; None for a release that has one for all.
+
+    Raises:
+        EvaluationError: if a release keeps one batch norm a domain, and `domain` is none of them.
+    """
+    norms = release.memory.norms
+    if norms and domain not in norms:
+        found = "no domain is named" if domain is None else f"it has none for {domain!r}"
+        raise EvaluationError(
+            f"Release {release.name!r} keeps one batch norm a domain, and {found}: say where the images are from "
+            f"(--domain), one of {', '.join(norms)}. For another place name the one whose images are most alike, or "
+            "update the release to it."
+        )
+    return domain if norms else None

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from perdure.errors import DataError, EvaluationError
-from perdure.evaluation.prediction import Predictor
+from perdure.evaluation.prediction import Predictor, norm_domain
 from perdure.evaluation.prediction_layout import Output, bids_dataset
 from perdure.evaluation.prediction_writing import Classifications, Segmentations
 from perdure.evaluation.segmented import Segmenter
@@ -139,24 +139,11 @@ def check_results(
         EvaluationError: as of `predict_files`.
     """
     releases = tuple(release) if isinstance(release, Sequence) else (release,)
-    whose = [_whose(one, domain) for one in releases]
+    whose = [norm_domain(one, domain) for one in releases]
     output.check(releases[0].contract)
     owner = _owner(releases, next((one for one in whose if one), None), output, weights)
     _check_owner(out, owner)
     return Checked(releases, owner)
-
-
-def _whose(release: Release, domain: str | None) -> str | None:
-    """The domain whose batch norm predicts; None for a release that has one for all."""
-    norms = release.memory.norms
-    if norms and domain not in norms:
-        found = "no domain is named" if domain is None else f"it has none for {domain!r}"
-        raise EvaluationError(
-            f"Release {release.name!r} keeps one batch norm a domain, and {found}: say where the images are from "
-            f"(--domain), one of {', '.join(norms)}. For another place name the one whose images are most alike, or "
-            "update the release to it."
-        )
-    return domain if norms else None
 
 
 def _owner(
