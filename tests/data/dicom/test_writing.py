@@ -21,6 +21,7 @@ import dicoms
 from perdure.data.dicom.codes import _CONCEPTS, CodedName, coded_name
 from perdure.data.dicom.labels import read_dicom_labels
 from perdure.data.dicom.series import open_series
+from perdure.data.dicom.web import Pacs
 from perdure.data.dicom.writing import Origin, segmentation_file, segmented_instances
 from perdure.data.manifest import structure_key
 from perdure.errors import DataError
@@ -330,3 +331,24 @@ def test_a_segment_is_coded_with_its_side_and_an_unknown_one_by_its_own_name(tmp
     assert (tumour.CodeValue, tumour.CodingSchemeDesignator) == ("tumour", "99PERDURE")
     assert (diencephalon.CodeValue, diencephalon.CodingSchemeDesignator) == ("110700", "DCM")
     assert diencephalon.SegmentedPropertyTypeModifierCodeSequence[0].CodeValue == "24028007"  # right
+
+
+def test_a_radiograph_in_no_frame_of_reference_has_a_seg_all_the_same(tmp_path: Path) -> None:
+    path = dicoms.write_picture(tmp_path / "m" / "m.dcm", np.zeros((9, 7), np.uint16))
+    changed(path.parent, FrameOfReferenceUID=None)
+    values = {structure_key(one.name): one.values[0] for one in STRUCTURES}
+    found = classes(shape=(9, 7))
+    (tmp_path / "seg.dcm").write_bytes(segmentation_file(path, found, STRUCTURES, ORIGIN))
+    np.testing.assert_array_equal(read_dicom_labels(tmp_path / "seg.dcm", path, values).pixels, 10 * found)
+
+
+@pytest.mark.filterwarnings("ignore")  # pydicom's, of what this test writes on purpose
+def test_a_real_pacs_takes_a_seg_of_an_odd_patient_and_gives_it_back_equal(tmp_path: Path, orthanc: str) -> None:
+    place = series(tmp_path / "s", SpecificCharacterSet="ISO_IR 100", **ODD)
+    content = segmentation_file(place, classes(), STRUCTURES, ORIGIN)
+    seg = dcmread(io.BytesIO(content))
+    with Pacs(orthanc) as archive:
+        assert archive.store(content) == "stored"
+        came = dcmread(io.BytesIO(archive.instance(seg.StudyInstanceUID, seg.SeriesInstanceUID, seg.SOPInstanceUID)))
+    assert came == seg
+    assert came.PixelData == seg.PixelData
