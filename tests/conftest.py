@@ -58,3 +58,12 @@ def shared_data() -> Path:
     if not folder.is_dir():
         pytest.skip(f"no real data: {folder} does not exist")
     return folder
+
+
+@pytest.fixture(scope="session")
+def orthanc(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The address of a real PACS on this machine; without one, a test that asks it is skipped."""
+    import pacs
+
+    with pacs.orthanc(tmp_path_factory.mktemp("orthanc")) as address:
+        yield address

@@ -107,7 +107,7 @@ MUTANTS = (
            "    replace_file(out, content)\n    for release, folder in folders.items():",
            "tests/evidence/ledger/test_recording.py"),
     Mutant("subgroups go out with the site's own subject ids", "evidence/remote/sealing.py",
-           "(_keyed(salt, \"subject\", who), of[who]) for who in of", "(who, of[who]) for who in of",
+           "(keyed(salt, \"subject\", who), of[who]) for who in of", "(who, of[who]) for who in of",
            "tests/evidence/remote/test_sealing.py"),
     Mutant("a seal is believed without its signature", "evidence/remote/sealing.py",
            "or not is_signed(signature, _MAGIC + signed, known[statement.key])", "",
@@ -117,6 +117,19 @@ MUTANTS = (
     Mutant("a damaged parent is restored", "evidence/ledger/restoring.py",
            "if folder.is_dir() and entry_of(folder, entries) == parent and _is_whole(folder, parent):",
            "if folder.is_dir() and entry_of(folder, entries) == parent:", "tests/evidence/ledger/test_restoring.py"),
+    Mutant("frames of a SEG in the order of files instead of places", "data/dicom/writing.py",
+           "[one.instance for one in series.slices]", "list(series.instances)", "tests/data/dicom/test_writing.py"),
+    Mutant("frames of a multi-frame SEG in the order of places", "data/dicom/writing.py",
+           "own_order[[one.frame for one in series.slices]] = frames", "own_order = frames",
+           "tests/data/dicom/test_writing.py"),
+    Mutant("an answer of a PACS that was cut short taken for a whole one", "data/dicom/transfer.py",
+           "if response.ok and not is_whole:", "if not response.ok and not is_whole:", "tests/data/dicom/test_web.py"),
+    Mutant("a segmentation stored without a word of the PACS that it has it", "data/dicom/web.py",
+           "if _says(item, uid)]\n        if kept:", "]\n        if kept or not failed:",
+           "tests/data/dicom/test_web.py"),
+    Mutant("an old segmentation taken for one of all images that a PACS has", "evaluation/study.py",
+           "if segmented_instances(whole) != set(instances):", "if not segmented_instances(whole):",
+           "tests/flow/test_pacs.py"),
 )  # fmt: skip
 
 

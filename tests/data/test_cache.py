@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import signal
@@ -216,3 +217,15 @@ def test_passed_checks_are_remembered(tmp_path: Path) -> None:
     assert not Cache(tmp_path).has_passed("k")
     Cache(tmp_path).remember_passed("k")
     assert Cache(tmp_path).has_passed("k")
+
+
+def test_the_hash_of_a_series_is_that_of_its_files_by_name(tmp_path: Path) -> None:
+    (tmp_path / "s").mkdir()
+    (tmp_path / "s" / "b").write_bytes(b"2")
+    (tmp_path / "s" / "a").write_bytes(b"1")
+    (tmp_path / "s" / ".hidden").write_bytes(b"3")
+    both = " ".join(hashlib.sha256(content).hexdigest() for content in (b"1", b"2"))
+    cache = Cache(tmp_path / "cache")
+    assert cache.sha256(tmp_path / "s") == hashlib.sha256(both.encode()).hexdigest()
+    (tmp_path / "s" / "a").write_bytes(b"other")
+    assert cache.sha256(tmp_path / "s") != hashlib.sha256(both.encode()).hexdigest()

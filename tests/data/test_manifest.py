@@ -180,3 +180,13 @@ def test_what_is_no_file_is_refused(tmp_path: Path) -> None:
     assert file_in(tmp_path, "none.png") == "there is no such file"
     assert "not a file" in str(file_in(tmp_path, "."))
     assert "cannot be opened" in str(file_in(tmp_path, "a" * 300))
+
+
+def test_a_folder_with_a_series_may_be_named_but_not_with_a_link_out_of_the_dataset_in_it(tmp_path: Path) -> None:
+    inside = tmp_path / "inside"
+    (inside / "series").mkdir(parents=True)
+    (inside / "series" / "1.dcm").write_bytes(b"")
+    (tmp_path / "secret.dcm").write_bytes(b"")
+    assert file_in(inside, "series") == inside / "series"
+    (inside / "series" / "2.dcm").symlink_to(tmp_path / "secret.dcm")
+    assert "a link in this folder leads out" in str(file_in(inside, "series"))

@@ -6,8 +6,8 @@ import nibabel as nib
 import numpy as np
 import pytest
 
+from perdure.data.content import Header, Image
 from perdure.data.geometry import ImageGrid
-from perdure.data.images import Header, Image
 from perdure.data.preparation import prepare_image, prepare_labels, preprocessing_key, values_present
 from perdure.errors import DataError
 from perdure.types import IGNORED, Contract, Intensity, Structure

@@ -15,12 +15,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import dicoms
 import fakes
 import synthetic
 from perdure.errors import EvaluationError
 from perdure.evaluation import predict_files
 from perdure.evaluation.dice import dice
-from perdure.evaluation.prediction_files import RECORD, TABLE
+from perdure.evaluation.prediction_files import RECORD
+from perdure.evaluation.prediction_writing import TABLE
 from perdure.release import Release
 
 ORIENTATIONS = ["".join(codes) for axes in permutations(("RL", "AP", "SI")) for codes in product(*axes)]
@@ -250,7 +252,7 @@ def test_a_failure_that_is_not_the_file_s_own_stops_everything(
         raise OSError(28, "No space left on device")
 
     synthetic.save_image(tmp_path / "a.png", np.zeros((40, 48, 3), np.uint8))
-    monkeypatch.setattr("perdure.evaluation.prediction_files.replace_file", full)
+    monkeypatch.setattr("perdure.evaluation.prediction_writing.replace_file", full)
     with pytest.raises(OSError, match="No space"):
         predict_files(pictures, tmp_path / "a.png", tmp_path / "out")
 
@@ -328,3 +330,23 @@ def test_results_for_one_domain_are_never_mixed_with_those_for_another(of_two_si
     predict_files(of_two_sites, tmp_path / "eye.png", tmp_path / "out", domain="a")
     with pytest.raises(EvaluationError, match="holds results for domain a, not for b"):
         predict_files(of_two_sites, tmp_path / "eye.png", tmp_path / "out", domain="b")
+
+
+def test_a_dicom_series_gives_labels_on_its_grid_and_a_radiograph_gives_a_class(
+    tmp_path: Path, volumes: Release, classes: Release
+) -> None:
+    affine = np.diag([2.0, 2, 2, 1])
+    volume = noise((6, 7, 8)).astype(np.uint16)
+    dicoms.write_series(tmp_path / "study" / "s1", volume, affine)
+    dicoms.write_series(tmp_path / "study" / "s2", volume, affine)
+    dicoms.write_picture(tmp_path / "two" / "bright", np.full((9, 9), 4000, np.uint16))
+    names = ["s1.dcm.nii.gz", "s2.dcm.nii.gz"]
+    assert [path.name for path in predict_files(volumes, tmp_path / "study", tmp_path / "out").written] == names
+    written = nib.load(tmp_path / "out" / "s1.dcm.nii.gz")
+    own = nib.as_closest_canonical(written)
+    np.testing.assert_array_equal(own.dataobj, expected_values(volume))
+    np.testing.assert_allclose(own.affine, affine)
+    # a series that is named itself
+    assert predict_files(volumes, tmp_path / "study" / "s1", tmp_path / "one").written == [tmp_path / "one" / names[0]]
+    predict_files(classes, tmp_path / "two", tmp_path / "graded")
+    assert "bright,abnormal" in (tmp_path / "graded" / TABLE).read_text()

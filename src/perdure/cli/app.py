@@ -19,6 +19,7 @@ from perdure.cli.demo import demo
 from perdure.cli.doctor import doctor
 from perdure.cli.evaluate import evaluate
 from perdure.cli.gate import gate
+from perdure.cli.import_ import import_
 from perdure.cli.inspect import inspect
 from perdure.cli.key import key
 from perdure.cli.log import log
@@ -42,6 +43,7 @@ app = typer.Typer(
 
 COMMANDS: tuple[Callable[..., None], ...] = (
     demo,
+    import_,
     train,
     adopt,
     update,
@@ -62,7 +64,7 @@ COMMANDS: tuple[Callable[..., None], ...] = (
     publish,
 )
 for command in COMMANDS:
-    app.command()(command)
+    app.command(command.__name__.rstrip("_"))(command)  # `import` is a word of Python's
 
 
 def _version(wanted: bool) -> None:

@@ -26,6 +26,8 @@ from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 
+from perdure.data.dicom.series import series_files
+from perdure.data.places import LIST_SUFFIX
 from perdure.errors import DataError
 
 if TYPE_CHECKING:
@@ -109,7 +111,13 @@ class Cache:
         )
 
     def sha256(self, path: Path) -> str:
-        """SHA-256 of a file's bytes, remembered by path, size, modification time and inode."""
+        """SHA-256 of a file's bytes, remembered by path, size, modification time and inode.
+
+        Of a folder with a DICOM series: of the SHA-256 in hexadecimal of its files by name, joined by spaces. Of a list
+        of files: of the same, in its order.
+        """
+        if path.is_dir() or path.name.endswith(LIST_SUFFIX):
+            return sha256_text(" ".join(self.sha256(file) for file in series_files(path)))
         status = path.stat()
         stamp = [status.st_size, status.st_mtime_ns, status.st_ino, status.st_dev]
         memo = self.folder / "hashes" / sha256_text(str(path.resolve()))

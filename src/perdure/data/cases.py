@@ -12,6 +12,7 @@ import numpy as np
 
 from perdure.data.cache import Arrays, Cache, Entry, Json, sha256_text
 from perdure.data.geometry import Grid, grid_for
+from perdure.data.images import labels_key
 from perdure.data.preparation import prepare_image, prepare_labels, preprocessing_key
 from perdure.types import IGNORED, Contract, Split
 
@@ -28,12 +29,14 @@ class CaseFiles:
         label: the label file of a segmentation.
         mask: pixels where it is 0 do not count.
         grade: the index of its class, of a classification.
+        names: what structures of a DICOM label are in a label map.
     """
 
     image: Path
     label: Path | None = None
     mask: Path | None = None
     grade: int | None = None
+    names: Mapping[str, int] = field(default_factory=dict)
 
     def digest(self, cache: Cache) -> str:
         """SHA-256 of the image and its truth.
@@ -126,7 +129,15 @@ def prepared_entry(files: CaseFiles, contract: Contract, cache: Cache, ignored_v
         notes: Json = {"grid": [image.header.shape, None if affine is None else affine.tolist()]}
         if files.label is None:
             return {"image": image.pixels}, notes
-        labels = prepare_labels(files.label, files.mask, image.grid, contract.structures, ignored_values)
+        labels = prepare_labels(
+            files.label,
+            files.mask,
+            image.grid,
+            contract.structures,
+            ignored_values,
+            image=files.image,
+            names=files.names,
+        )
         counted = labels.target != IGNORED
         slices = labels.target.shape[-3]
         both = (counted & (labels.target != 0), counted)
@@ -134,5 +145,6 @@ def prepared_entry(files: CaseFiles, contract: Contract, cache: Cache, ignored_v
         arrays: dict[str, NDArray[np.generic]] = {"image": image.pixels, "foreground": foreground.astype(np.int64)}
         return {**arrays, "target": labels.target, "reference": labels.reference}, notes
 
-    key = sha256_text(f"{files.files_digest(cache)} {preprocessing_key(contract, ignored_values)}")
+    names = labels_key(files.label, files.names)
+    key = sha256_text(f"{files.files_digest(cache)} {preprocessing_key(contract, ignored_values)}{names}")
     return cache.entry(key, build)

@@ -9,10 +9,12 @@ from typing import Literal
 
 from perdure.data.cache import Cache
 from perdure.data.cases import CaseFiles
+from perdure.data.content import Header
 from perdure.data.domain import FolderDomain
 from perdure.data.geometry import grid_for
-from perdure.data.images import Header, read_header
+from perdure.data.images import read_header
 from perdure.data.manifest import Case, Description, read_description, read_manifest
+from perdure.data.places import located
 from perdure.data.validation import Progress, contract_mismatches, file_problems, grade_of, manifest_problems
 from perdure.errors import DataError, Problem
 from perdure.types import SPLITS, Contract, Intensity, Split
@@ -142,7 +144,7 @@ class Dataset:
             raise ValueError(f"`std` must be above 0, because intensities are divided by it; got {tuple(std)}.")
         chosen = self.domains if domain is None else (domain,)
         self.check(chosen, required=required, cache=cache, progress=progress)
-        headers = [read_header(self.folder / case.image) for case in self.cases if case.domain in chosen]
+        headers = [read_header(self._path(case.image)) for case in self.cases if case.domain in chosen]
         own, volumetric = self._one_kind(headers)
         if channels not in (None, own) and own != 1:
             raise DataError(
@@ -199,12 +201,19 @@ class Dataset:
         return FolderDomain(name, contract, rows, files, opened, self.description.ignore_values)
 
     def _files(self, case: Case, contract: Contract) -> CaseFiles:
-        image = self.folder / case.image
+        image = self._path(case.image)
         if self.description.task == "segmentation":
-            return CaseFiles(image, self.folder / case.label, self.folder / case.mask if case.mask else None)
+            mask = self._path(case.mask) if case.mask else None
+            return CaseFiles(image, self._path(case.label), mask, names=self.description.structure_values())
         value = grade_of(self.description, case.grade)
         grades = [i for i, structure in enumerate(contract.structures) if value in structure.values]
         return CaseFiles(image, grade=grades[0])
+
+    def _path(self, cell: str) -> Path:
+        found = located(self.folder, self.description.source, cell)
+        if isinstance(found, str):
+            raise DataError([Problem(str(self.folder / "manifest.csv"), "image", repr(cell), found)])
+        return found
 
     def _one_kind(self, headers: Sequence[Header]) -> tuple[int, bool]:
         """Channels, and whether they are volumes, of images that are all alike."""

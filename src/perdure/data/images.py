@@ -3,83 +3,55 @@
 from __future__ import annotations
 
 import io
+import json
 import struct
 import zlib
-from dataclasses import dataclass
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, TypeAlias
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from perdure.errors import DataError, Problem
+from perdure.data.content import MAX_PIXELS, MAX_VOXELS, Header, Image, refusal
+from perdure.data.dicom.labels import read_dicom_labels
+from perdure.data.dicom.series import is_dicom, is_picture, open_series, read_series
+from perdure.errors import DataError
 
 if TYPE_CHECKING:
     from nibabel.spatialimages import SpatialImage
-    from numpy.typing import NDArray
 
-    Pixels: TypeAlias = "NDArray[np.generic]"
+    from perdure.data.content import Pixels
 
 VOLUME_SUFFIXES = (".nii", ".nii.gz", ".mgz", ".mgh")
 IMAGE_SUFFIXES = (".png",)
-
-MAX_PIXELS = 80_000_000
-"""The most pixels of a PNG: more is a mistake or a decompression bomb (and Pillow itself warns above 89 million)."""
-
-MAX_VOXELS = 1024**3
-"""The most voxels of a volume."""
 
 _PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _GREY, _PALETTE, _GREY_ALPHA = 0, 3, 4
 
 
-@dataclass(frozen=True)
-class Header:
-    """What a file says of itself before its pixels are read.
-
-    Args:
-        shape: voxels along the three axes of a volume, or height and width of a picture.
-        channels: 1 or 3; alpha does not count.
-        affine: voxel indices to mm (4x4), as in NIfTI; None for a picture.
-    """
-
-    shape: tuple[int, ...]
-    channels: int
-    affine: NDArray[np.float64] | None
-
-    @property
-    def is_volume(self) -> bool:
-        """Whether the file holds a volume with an affine."""
-        return self.affine is not None
-
-
-@dataclass(frozen=True)
-class Image:
-    """The content of one file, in its own numbers.
-
-    Args:
-        header: shape, channels and affine.
-        pixels: of a volume `(x, y, z)`, of a picture `(channels, height, width)`; of labels `shape`.
-        maximum: the largest number that the format can hold (1, 3, 15, 255 or 65535); None where there is no such
-            number, as in a file of floating-point numbers.
-    """
-
-    header: Header
-    pixels: Pixels
-    maximum: int | None
-
-
 def is_volume_file(path: Path) -> bool:
-    """Whether the name says that `path` is a volume.
+    """Whether `path` is a volume: by its name, and of DICOM by what it says.
+
+    A folder is the DICOM files of one series, and a volume.
 
     Raises:
-        DataError: the name ends in something that cannot be read.
+        DataError: it is something that cannot be read.
     """
     name = path.name.lower()
     if name.endswith(VOLUME_SUFFIXES):
         return True
     if name.endswith(IMAGE_SUFFIXES):
         return False
-    raise _refusal(path, f"a file named {path.name!r}", f"give one of {', '.join(VOLUME_SUFFIXES + IMAGE_SUFFIXES)}")
+    if is_dicom(path):
+        return not is_picture(path)
+    known = f"{', '.join(VOLUME_SUFFIXES + IMAGE_SUFFIXES)}, a DICOM file, or a folder with one DICOM series"
+    found = f"a file named {path.name!r}" if path.exists() else f"no such file or folder, {path.name!r}"
+    raise refusal(path, found, f"give one of {known}")
+
+
+def is_dicom_path(path: Path) -> bool:
+    """Whether `path` is DICOM: a folder with a series, or a file of it."""
+    return not path.name.lower().endswith(VOLUME_SUFFIXES + IMAGE_SUFFIXES) and is_dicom(path)
 
 
 def read_header(path: Path) -> Header:
@@ -88,6 +60,8 @@ def read_header(path: Path) -> Header:
     Raises:
         DataError: the file is not what its name says, or larger than we read.
     """
+    if is_dicom_path(path):
+        return open_series(path).header
     if is_volume_file(path):
         return _volume_header(path, _load_volume(path))
     try:
@@ -100,11 +74,17 @@ def read_header(path: Path) -> Header:
 def read_image(path: Path) -> Image:
     """Reads an image: every voxel, decoded and finite.
 
-    A volume is scaled as its header says (NIfTI `scl_slope`). A picture with a palette becomes RGB; alpha is dropped.
+    A volume is scaled as its header says (NIfTI `scl_slope`, DICOM RescaleSlope). A picture with a palette becomes RGB;
+    alpha is dropped. Of a radiograph small numbers are dark: MONOCHROME1 is turned round.
 
     Raises:
         DataError: the file is missing, damaged, too large, of another kind, or holds a number that is not finite.
     """
+    if is_dicom_path(path):
+        image = read_series(path)
+        if image.pixels.dtype.kind == "f":
+            _refuse_non_finite(path, image.pixels)
+        return image
     if not is_volume_file(path):
         return _read_png(path, palette="colours")
     header, pixels = _read_volume(path)
@@ -114,28 +94,62 @@ def read_image(path: Path) -> Image:
     return Image(header, pixels, maximum)
 
 
-def read_labels(path: Path) -> Image:
+def read_labels(path: Path, image: Path | None = None, structures: Mapping[str, int] | None = None) -> Image:
     """Reads a label map or a mask: whole numbers, one a pixel. A picture with a palette gives its indices.
+
+    A volume that belongs to a DICOM series is turned to the series' grid by quarter turns and flips, which change no
+    voxel, where it lies on the same grid and only counts its axes otherwise.
+
+    Args:
+        path: the file: NIfTI, MGH, PNG, DICOM SEG or RTSTRUCT.
+        image: the image that it belongs to; DICOM needs it.
+        structures: of DICOM the value of each structure, by `Description.structure_values`.
 
     Raises:
         DataError: as `read_image`; also for a number that is not whole, and for a picture with several channels.
     """
+    of_dicom = image is not None and is_dicom_path(image)
+    if is_dicom_path(path):
+        if image is None or not of_dicom:
+            raise refusal(path, "a DICOM label of an image that is no DICOM", "give a label map as NIfTI, MGH or PNG")
+        return read_dicom_labels(path, image, structures or {})
     if not is_volume_file(path):
         picture = _read_png(path, palette="indices")
         if picture.header.channels != 1:
             found = f"a picture of {picture.header.channels} channels"
-            raise _refusal(path, found, "a label map has one channel (grey, or a palette): its value is the label")
+            raise refusal(path, found, "a label map has one channel (grey, or a palette): its value is the label")
         return Image(picture.header, picture.pixels[0], picture.maximum)
     header, pixels = _read_volume(path)
     if pixels.dtype.kind == "f":
         _refuse_non_finite(path, pixels)
         whole = np.rint(pixels).astype(np.int64)
         if (other := whole != pixels).any():
-            raise _refusal(
+            raise refusal(
                 path, f"the value {pixels[other][0]}", "labels are whole numbers; was this file interpolated?"
             )
         pixels = whole
-    return Image(header, pixels, None)
+    labels = Image(header, pixels, None)
+    return _turned(labels, read_header(image)) if image is not None and of_dicom else labels
+
+
+def labels_key(path: Path | None, structures: Mapping[str, int]) -> str:
+    """All besides the content of a label file that decides what is read of it: of DICOM, the values of structures."""
+    if path is None or not is_dicom_path(path):
+        return ""
+    return f" {json.dumps(dict(structures), sort_keys=True)}"
+
+
+def _turned(labels: Image, header: Header) -> Image:
+    """A label map with its axes in the order and direction of those of an image."""
+    from nibabel import orientations
+
+    if labels.header.affine is None or header.affine is None:
+        return labels
+    own, wanted = (orientations.io_orientation(affine) for affine in (labels.header.affine, header.affine))
+    turn = orientations.ornt_transform(own, wanted)
+    affine = labels.header.affine @ orientations.inv_ornt_aff(turn, labels.header.shape)
+    pixels = orientations.apply_orientation(labels.pixels, turn)
+    return Image(Header(pixels.shape, 1, affine), pixels, labels.maximum)
 
 
 def _load_volume(path: Path) -> SpatialImage:
@@ -147,7 +161,7 @@ def _load_volume(path: Path) -> SpatialImage:
     except _volume_errors() as error:
         raise _unreadable(path, error) from error
     if not isinstance(loaded, nib.spatialimages.SpatialImage):
-        raise _refusal(path, f"a {type(loaded).__name__}", "give a volume as NIfTI or MGZ")
+        raise refusal(path, f"a {type(loaded).__name__}", "give a volume as NIfTI or MGZ")
     return loaded
 
 
@@ -164,20 +178,20 @@ def _volume_errors() -> tuple[type[Exception], ...]:
 def _volume_header(path: Path, volume: SpatialImage) -> Header:
     shape = tuple(int(n) for n in volume.shape)
     if len(shape) < 3 or any(n != 1 for n in shape[3:]) or min(shape) < 1:
-        raise _refusal(path, f"the shape {shape}", "give one volume of three dimensions a file")
+        raise refusal(path, f"the shape {shape}", "give one volume of three dimensions a file")
     if np.prod(shape, dtype=np.float64) > MAX_VOXELS:
-        raise _refusal(path, f"{shape}, which is too many voxels", f"at most {MAX_VOXELS:,} are read")
+        raise refusal(path, f"{shape}, which is too many voxels", f"at most {MAX_VOXELS:,} are read")
     dtype = volume.get_data_dtype()
     if dtype.kind not in "iuf":
-        raise _refusal(path, f"voxels of type {dtype}", "give one real number a voxel")
+        raise refusal(path, f"voxels of type {dtype}", "give one real number a voxel")
     if volume.affine is None or not np.isfinite(volume.affine).all():
-        raise _refusal(path, "an affine with a number that is not finite", "mend sform or qform", field="affine")
+        raise refusal(path, "an affine with a number that is not finite", "mend sform or qform", field="affine")
     affine = np.asarray(volume.affine, np.float64)
     with np.errstate(all="ignore"):  # overflow means that the next line refuses it
         lengths = np.linalg.norm(affine[:3, :3], axis=0)
         volume_of_unit = abs(np.linalg.det(affine[:3, :3] / np.where(lengths > 0, lengths, 1)))
     if not (np.isfinite(lengths).all() and lengths.min() > 0 and volume_of_unit > 1e-3):
-        raise _refusal(path, "an affine that is flat: it has no inverse", "mend sform or qform", field="affine")
+        raise refusal(path, "an affine that is flat: it has no inverse", "mend sform or qform", field="affine")
     return Header(shape[:3], 1, affine)
 
 
@@ -195,10 +209,10 @@ def _read_volume(path: Path) -> tuple[Header, Pixels]:
 def _png_header(path: Path, start: bytes) -> tuple[Header, int, int]:
     """Header, bit depth and colour type, from the first 33 bytes of a PNG."""
     if len(start) < 33 or not start.startswith(_PNG_SIGNATURE) or start[12:16] != b"IHDR":
-        raise _refusal(path, "no PNG header", "the file is damaged, or of another format than its name says")
+        raise refusal(path, "no PNG header", "the file is damaged, or of another format than its name says")
     width, height, depth, colour = struct.unpack(">IIBB", start[16:26])
     if not 0 < width * height <= MAX_PIXELS:
-        raise _refusal(path, f"{height} x {width} pixels", f"at least one and at most {MAX_PIXELS:,} are read")
+        raise refusal(path, f"{height} x {width} pixels", f"at least one and at most {MAX_PIXELS:,} are read")
     return Header((height, width), 1 if colour in (_GREY, _GREY_ALPHA) else 3, None), depth, colour
 
 
@@ -240,15 +254,11 @@ def _refuse_non_finite(path: Path, pixels: Pixels) -> None:
     if not finite.all():
         where = tuple(int(i) for i in np.argwhere(~finite)[0])
         found = f"{pixels[where]} at {where}, and {finite.size - int(finite.sum())} voxels in all that are not finite"
-        raise _refusal(path, found, "every voxel must be a finite number", field="voxels")
+        raise refusal(path, found, "every voxel must be a finite number", field="voxels")
 
 
 def _unreadable(path: Path, error: Exception) -> DataError:
     what = str(error) or "no further message"
     if isinstance(error, FileNotFoundError):
-        return _refusal(path, "no such file", "mend the path in the manifest, or put the file there")
-    return _refusal(path, f"an unreadable file ({type(error).__name__}: {what})", "the file is damaged: fetch it again")
-
-
-def _refusal(path: Path, found: str, allowed: str, field: str = "content") -> DataError:
-    return DataError([Problem(str(path), field, found, allowed)])
+        return refusal(path, "no such file", "mend the path in the manifest, or put the file there")
+    return refusal(path, f"an unreadable file ({type(error).__name__}: {what})", "the file is damaged: fetch it again")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import re
 import tomllib
 from collections import Counter
 from collections.abc import Mapping
@@ -62,6 +63,9 @@ class Description(BaseModel):
         ordinal: whether the classes of a classification are grades in order.
         ignore_outside: a manifest column with mask files; pixels where the mask is 0 do not count.
         ignore_values: values in label files that do not count.
+        background_structures: names of segments (DICOM SEG) or regions (RTSTRUCT) that are background here.
+        source: the folder that images and labels are in, relative to the data folder; without it, the data folder. See
+            `perdure.data.places`.
         splitting: how a manifest without splits is split.
     """
 
@@ -79,6 +83,8 @@ class Description(BaseModel):
     ordinal: bool = False
     ignore_outside: str | None = None
     ignore_values: tuple[Value, ...] = ()
+    background_structures: tuple[str, ...] = ()
+    source: str | None = Field(default=None, min_length=1)
     splitting: Splitting = Splitting()
 
     @model_validator(mode="before")
@@ -118,6 +124,21 @@ class Description(BaseModel):
         if self.task == "segmentation":
             structures.sort(key=lambda structure: 0 not in structure.values)
         return tuple(structures)
+
+    def structure_values(self) -> Mapping[str, int]:
+        """What each structure that a DICOM SEG or RTSTRUCT may name is in a label map, by `structure_key`.
+
+        A class with several values has the first of them. Names that differ only in what does not count are not there.
+        """
+        named = [(structure_key(structure.name), structure.values[0]) for structure in self.structures()]
+        named += [(key, 0) for key in dict.fromkeys(map(structure_key, self.background_structures))]
+        times = Counter(key for key, _ in named)
+        return {key: value for key, value in named if times[key] == 1}
+
+
+def structure_key(name: str) -> str:
+    """A name without what does not count in it: "Left Kidney" is `left_kidney`."""
+    return re.sub(r"[\W_]+", "_", name.casefold()).strip("_")
 
 
 def base_name(name: str) -> str:
@@ -227,7 +248,7 @@ def read_manifest(folder: Path, description: Description) -> tuple[Case, ...]:
 
 
 def file_in(folder: Path, name: str) -> Path | str:
-    """The file that a manifest names, or why it may not be read.
+    """The file, or the folder with a DICOM series, that a manifest names, or why it may not be read.
 
     A path is relative to the folder and stays in it, also after symbolic links: a manifest that somebody sends must not
     be able to read other files.
@@ -238,9 +259,16 @@ def file_in(folder: Path, name: str) -> Path | str:
     try:
         if not path.exists():
             return "there is no such file"
-        if not path.resolve().is_relative_to(folder.resolve()):
+        root = folder.resolve()
+        if not path.resolve().is_relative_to(root):
             return "this link leads out of the dataset folder; copy the file into it"
-        return path if path.is_file() else "this is not a file; name one"
+        if path.is_file():
+            return path
+        if path.resolve() == root or not path.is_dir():
+            return "this is not a file; name one, or a folder with one DICOM series"
+        if not all(file.resolve().is_relative_to(root) for file in path.iterdir()):
+            return "a link in this folder leads out of the dataset folder; copy the file into it"
+        return path
     except OSError as error:  # a name that is too long, a folder that may not be entered
         return f"it cannot be opened: {error.strerror}"
 

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from perdure.data.content import Header, Image
 from perdure.data.geometry import Grid, ImageGrid, grid_for
-from perdure.data.images import Header, Image, read_image, read_labels
+from perdure.data.images import read_image, read_labels
 from perdure.data.intensity import scaled, standardised
 from perdure.errors import DataError, Problem
 from perdure.types import IGNORED, Contract, Structure
@@ -69,8 +70,12 @@ def prepare_image(path: Path, contract: Contract) -> Prepared:
     image = read_image(path)
     if problems := contract_problems(image.header, contract, path):
         raise DataError(problems)
-    grid = grid_for(contract, image.header.shape, image.header.affine)
-    pixels = grid.image_to_network(scaled(image, contract.intensity, path))
+    if contract.intensity.scaling == "format" and image.maximum is None:
+        wanted = "`format` scaling needs 8 or 16 bits unsigned; use `robust` in the contract"
+        raise DataError([Problem(str(path), "voxels", f"voxels of type {image.pixels.dtype}", wanted)])
+    header = image.header
+    grid = grid_for(contract, header.shape, header.affine)
+    pixels = grid.image_to_network(scaled(image.pixels, contract.intensity, image.maximum, is_volume=header.is_volume))
     if pixels.shape[1] != contract.channels:
         pixels = np.repeat(pixels, contract.channels, axis=1)
     return Prepared(standardised(pixels, contract.intensity), grid, image.header)
@@ -89,7 +94,14 @@ def contract_problems(header: Header, contract: Contract, path: Path) -> list[Pr
 
 
 def prepare_labels(
-    label: Path, mask: Path | None, grid: Grid, structures: Sequence[Structure], ignored_values: Sequence[int] = ()
+    label: Path,
+    mask: Path | None,
+    grid: Grid,
+    structures: Sequence[Structure],
+    ignored_values: Sequence[int] = (),
+    *,
+    image: Path | None = None,
+    names: Mapping[str, int] | None = None,
 ) -> PreparedLabels:
     """Reads a label file as class indices.
 
@@ -99,11 +111,13 @@ def prepare_labels(
         grid: the grid of its image.
         structures: the classes in order; each takes all of its values.
         ignored_values: values that become `IGNORED`.
+        image: its image; labels of DICOM need it.
+        names: of a DICOM label what its structures are in a label map, by `Description.structure_values`.
 
     Raises:
         DataError: a file cannot be read, is not on the image's grid, or has a value that means nothing.
     """
-    labels = read_labels(label)
+    labels = read_labels(label, image, names)
     if labels.header.shape != grid.shape:
         raise DataError([Problem(str(label), "shape", str(labels.header.shape), f"the image is of shape {grid.shape}")])
     table = np.full(_LARGEST_VALUE + 1, -1, np.int16)
@@ -115,7 +129,7 @@ def prepare_labels(
         raise DataError([Problem(str(label), "values", ", ".join(map(str, unknown)), f"each must be {known}")])
     reference = table.astype(np.uint8)[labels.pixels]
     if mask is not None:
-        outside = read_labels(mask).pixels == 0
+        outside = read_labels(mask, image, names).pixels == 0
         if outside.shape != grid.shape:
             raise DataError([Problem(str(mask), "shape", str(outside.shape), f"the image is of shape {grid.shape}")])
         reference[outside] = IGNORED

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from perdure.data.geometry import centred, window
-from perdure.data.images import IMAGE_SUFFIXES, VOLUME_SUFFIXES
 from perdure.data.intensity import padding
-from perdure.data.manifest import file_in
+from perdure.data.listing import READABLE, images_below
+from perdure.data.places import declared_source, located
 from perdure.data.sampling import tiles
 from perdure.errors import DataError, Problem
 
@@ -79,10 +79,11 @@ def unlabelled_scans(folder: Path | str, domains: Sequence[str] = (), split: str
     if unknown := [name for name in domains if name not in present]:
         raise DataError([Problem(str(manifest), "domain", ", ".join(unknown), f"it has {', '.join(present)}")])
     scans = []
+    source = declared_source(folder)
     for number, row in enumerate(rows, 2):
         if (domains and row["domain"] not in domains) or (split and row["split"] != split):
             continue
-        image = file_in(folder, row["image"] or "")
+        image = located(folder, source, row["image"] or "")
         if isinstance(image, str):
             problems.append(Problem(str(manifest), f"line {number}, image", repr(row["image"]), image))
             continue
@@ -96,12 +97,10 @@ def unlabelled_scans(folder: Path | str, domains: Sequence[str] = (), split: str
 
 
 def _loose(folder: Path) -> tuple[Scan, ...]:
-    suffixes = (*VOLUME_SUFFIXES, *IMAGE_SUFFIXES)
-    files = sorted(file for file in folder.rglob("*") if file.is_file() and not file.name.startswith("."))
-    images = [file for file in files if file.name.lower().endswith(suffixes)]
+    images = images_below(folder)
     if not images:
-        raise DataError([Problem(str(folder), "images", "none", f"files that end in {', '.join(suffixes)}")])
-    names = [file.relative_to(folder).as_posix() for file in images]
+        raise DataError([Problem(str(folder), "images", "none", f"files that end in {READABLE}")])
+    names = [file.relative_to(folder).as_posix() if file != folder else folder.name for file in images]
     return tuple(Scan(name, name, file, is_subject_known=False) for name, file in zip(names, images, strict=True))
 
 

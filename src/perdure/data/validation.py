@@ -11,14 +11,15 @@ from typing import TYPE_CHECKING, TypeAlias
 import numpy as np
 
 from perdure.data.cache import Cache, sha256_text
-from perdure.data.images import read_header, read_image, read_labels
-from perdure.data.manifest import Case, Description, base_name, file_in
+from perdure.data.images import labels_key, read_header, read_image, read_labels
+from perdure.data.manifest import Case, Description, base_name
+from perdure.data.places import located
 from perdure.data.preparation import contract_problems, values_present
 from perdure.errors import DataError, Problem
 from perdure.types import SPLITS, Contract, Split
 
 if TYPE_CHECKING:
-    from perdure.data.images import Header
+    from perdure.data.content import Header
 
 Progress: TypeAlias = Callable[[int, int], None]
 """Called with how many are done, and of how many."""
@@ -45,7 +46,7 @@ def manifest_problems(
     ]
     for case in cases:
         for column, name in _files(description, case):
-            if name and isinstance(why := file_in(folder, name), str):
+            if name and isinstance(why := located(folder, description.source, name), str):
                 problems.append(Problem(file, _place(case, column), repr(name), why))
     return problems
 
@@ -65,7 +66,7 @@ def file_problems(
     problems: list[Problem] = []
     for done, case in enumerate(cases):
         progress(done, len(cases))
-        files = [file_in(folder, name) for _, name in _files(description, case)]
+        files = [located(folder, description.source, name) for _, name in _files(description, case)]
         if any(isinstance(file, str) for file in files):
             continue  # among the problems of the manifest already
         paths = [file for file in files if isinstance(file, Path)]
@@ -180,9 +181,10 @@ def _files(description: Description, case: Case) -> list[tuple[str, str]]:
 
 def _content_problems(description: Description, paths: Sequence[Path]) -> Iterator[Problem]:
     headers: list[Header] = []
+    names = description.structure_values()
     for number, path in enumerate(paths):
         try:
-            content = read_image(path) if number == 0 else read_labels(path)
+            content = read_image(path) if number == 0 else read_labels(path, paths[0], names)
         except DataError as error:
             yield from error.problems
             continue
@@ -219,9 +221,9 @@ def _check_key(description: Description, cache: Cache, paths: Sequence[Path]) ->
     values = sorted(value for structure in description.structures() for value in structure.values)
     suffixes = [path.suffix for path in paths]
     digests = [cache.sha256(path) for path in paths]
-    return sha256_text(
-        json.dumps([_VERSION, description.task, values, sorted(description.ignore_values), suffixes, digests])
-    )
+    said = [_VERSION, description.task, values, sorted(description.ignore_values), suffixes, digests]
+    named = "".join(labels_key(path, description.structure_values()) for path in paths[1:])
+    return sha256_text(json.dumps(said) + named)
 
 
 def _place(case: Case, column: str) -> str:

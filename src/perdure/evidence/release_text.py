@@ -42,8 +42,9 @@ def _facts(identity: Identity) -> list[tuple[str, str]]:
     if contract.is_volumetric and contract.spacing is not None:
         grid += f", {contract.orientation}, {' x '.join(f'{s:g}' for s in contract.spacing)} mm"
         grid += f", {contract.view} slices" if contract.view else ", whole volumes"
-    scaling = [f"intensity {contract.intensity.scaling}"]
-    for name, values in (("mean", contract.intensity.mean), ("std", contract.intensity.std)):
+    intensity = contract.intensity
+    scaling = [f"intensity {intensity.scaling}"]
+    for name, values in (("window", intensity.window), ("mean", intensity.mean), ("std", intensity.std)):
         scaling += [] if values is None else [f"{name} {', '.join(f'{value:g}' for value in values)}"]
     facts = [
         ("id", identity.id[:16]),

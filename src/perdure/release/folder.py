@@ -10,6 +10,7 @@ import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
 
 def sha256(path: Path) -> str:
@@ -28,11 +29,18 @@ def _flush(path: Path) -> None:
 
 def replace_file(path: Path, content: bytes) -> None:
     """Gives a file new content in one step: after a crash there is the old file or the new one, never a part."""
+    with being_replaced(path) as file:
+        file.write(content)
+
+
+@contextmanager
+def being_replaced(path: Path) -> Iterator[BinaryIO]:
+    """An open file that takes the place of `path` in one step if the block ends well, and vanishes if not."""
     path.parent.mkdir(parents=True, exist_ok=True)
     unfinished = path.with_name(f".{path.name}.{uuid.uuid4().hex[:12]}.unfinished")
     try:
         with unfinished.open("wb") as file:
-            file.write(content)
+            yield file
             file.flush()
             os.fsync(file.fileno())
         unfinished.replace(path)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import json
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
@@ -15,6 +14,7 @@ from numpy.typing import NDArray
 from perdure.data.phantom.physics import Labels
 from perdure.data.phantom.recipe import About
 from perdure.data.phantom.scanner import Scanner
+from perdure.data.toml import toml_text
 from perdure.errors import DataError, Problem
 from perdure.types import Split
 
@@ -106,16 +106,7 @@ def describe(
         "citation": about.citation,
         "labels": {"background": 0} | {name: values[0] for name, values in structures.items()},
     }
-    (folder / "dataset.toml").write_text("\n".join(map(_toml, fields.items())) + "\n", encoding="utf-8")
-
-
-def _toml(field: tuple[str, object]) -> str:
-    """A key and its value; JSON's strings, numbers and lists of them are also TOML."""
-    key, value = field
-    if isinstance(value, dict):
-        return "\n".join(["", f"[{key}]", *map(_toml, value.items())])
-    plain = key if re.fullmatch(r"[\w-]+", key, re.ASCII) else json.dumps(key, ensure_ascii=False)
-    return f"{plain} = {json.dumps(value, ensure_ascii=False)}"
+    (folder / "dataset.toml").write_text(toml_text(fields), encoding="utf-8")
 
 
 def _save(path: Path, voxels: NDArray[np.generic], affine: NDArray[np.float64]) -> None:

@@ -9,7 +9,6 @@ tell who it is, not even by trying names.
 from __future__ import annotations
 
 import hashlib
-import hmac
 import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -19,6 +18,7 @@ from typing import TYPE_CHECKING, Literal
 
 import polars as pl
 
+from perdure.data.pseudonyms import keyed
 from perdure.errors import EvaluationError, Problem
 from perdure.evaluation import Scores
 from perdure.evidence.canonical import canonical
@@ -77,7 +77,7 @@ def salted(scores: Scores, salt: bytes) -> Scores:
     columns = []
     for column in ("subject", "case"):
         names = scores.table[column].drop_nulls().unique()
-        hidden = {name: _keyed(salt, column, name) for name in names}
+        hidden = {name: keyed(salt, column, name) for name in names}
         columns.append(pl.col(column).replace_strict(hidden, return_dtype=pl.String))
     order = {name: place for place, name in enumerate(release.id for release in scores.header.releases)}
     domains = {name: place for place, name in enumerate(scores.header.domains)}
@@ -87,7 +87,7 @@ def salted(scores: Scores, salt: bytes) -> Scores:
     )  # fmt: skip
     groups = {
         column: {
-            domain: dict(sorted((_keyed(salt, "subject", who), of[who]) for who in of)) for domain, of in by.items()
+            domain: dict(sorted((keyed(salt, "subject", who), of[who]) for who in of)) for domain, of in by.items()
         }
         for column, by in scores.header.groups.items()
     }
@@ -107,7 +107,7 @@ def case_set(domain: FolderDomain, split: Split, salt: bytes) -> str:
         if row.split == split:
             files = domain.files[name]
             rows.append([name, row.subject, files.grade, files.digest(domain.cache)])
-    return _keyed(salt, "cases", canonical(sorted(rows)).decode())
+    return keyed(salt, "cases", canonical(sorted(rows)).decode())
 
 
 def sealed(scores: Scores, cases: Mapping[str, str], key: Ed25519PrivateKey, salt: bytes) -> bytes:
@@ -129,7 +129,7 @@ def sealed(scores: Scores, cases: Mapping[str, str], key: Ed25519PrivateKey, sal
         releases=tuple(release.id for release in scores.header.releases),
         split=scores.header.split,
         cases=dict(cases),
-        salt=_keyed(salt, "salt", ""),
+        salt=keyed(salt, "salt", ""),
         key=fingerprint(key.public_key()),
     ).model_dump(mode="json")
     signature = key.sign(_MAGIC + canonical(statement)).hex()
@@ -192,10 +192,6 @@ def check_groups(groups: Mapping[str, Mapping[str, Mapping[str, str]]]) -> None:
                     f"{FEWEST_SUBJECTS} subjects, who would be known by them in spite of salted ids. Leave the column "
                     "out, or merge its values in the manifest."
                 )
-
-
-def _keyed(salt: bytes, kind: str, text: str) -> str:
-    return hmac.new(salt, f"{kind}\0{text}".encode(), hashlib.sha256).hexdigest()
 
 
 def _refused(path: Path, field: str, found: str, allowed: str) -> EvaluationError:

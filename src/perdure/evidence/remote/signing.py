@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import re
-import secrets
 from pathlib import Path
 
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
@@ -19,9 +17,8 @@ from cryptography.hazmat.primitives.serialization import (
     load_pem_public_key,
 )
 
-from perdure.errors import EvaluationError, Problem
-
-SALT_BYTES = 32
+from perdure.data.pseudonyms import new_salt, read_salt, write_new
+from perdure.errors import DataError, EvaluationError, Problem
 
 
 def new_key(path: Path) -> Ed25519PublicKey:
@@ -38,9 +35,9 @@ def new_key(path: Path) -> Ed25519PublicKey:
     path.parent.mkdir(parents=True, exist_ok=True)
     key = Ed25519PrivateKey.generate()
     public = key.public_key()
-    _write(salt_path(path), secrets.token_hex(SALT_BYTES).encode() + b"\n", 0o600)
-    _write(public_path(path), public.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo), 0o644)
-    _write(path, key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()), 0o600)
+    new_salt(salt_path(path))
+    write_new(public_path(path), public.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo), 0o644)
+    write_new(path, key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()), 0o600)
     return public
 
 
@@ -80,15 +77,10 @@ def salt_of(path: Path) -> bytes:
     Raises:
         EvaluationError: if there is none, or it is too short to hide anything.
     """
-    file = salt_path(path)
     try:
-        salt = bytes.fromhex(_read(file).decode("ascii").strip())
-    except ValueError as error:
-        raise EvaluationError(_told(file, "no salt", "restore it from a copy; with another, pairs are lost")) from error
-    if len(salt) != SALT_BYTES:
-        allowed = f"it has {SALT_BYTES}; restore the file from a copy"
-        raise EvaluationError(_told(file, f"a salt of {len(salt)} bytes", allowed))
-    return salt
+        return read_salt(salt_path(path))
+    except DataError as error:
+        raise EvaluationError(str(error)) from error
 
 
 def is_signed(signature: str, content: bytes, key: Ed25519PublicKey) -> bool:
@@ -116,14 +108,6 @@ def salt_path(path: Path) -> Path:
 def public_path(path: Path) -> Path:
     """Where the public half of a private key is."""
     return path.with_name(f"{path.name}.pub")
-
-
-def _write(path: Path, content: bytes, mode: int) -> None:
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
 
 
 def _read(path: Path) -> bytes:

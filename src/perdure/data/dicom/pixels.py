@@ -1,0 +1,94 @@
+"""The numbers in the pixels of one DICOM file: what is stored, and what it means."""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from perdure.data.content import refusal
+from perdure.data.dicom.instances import Instance, Plane, quiet, read_dataset
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+    from pydicom import Dataset
+
+
+def stored(place: Path, instance: Instance) -> NDArray[np.integer]:
+    """The stored numbers, MONOCHROME1 turned so that large is bright: `(frames, rows, columns)`, or with channels last.
+
+    Raises:
+        DataError: the pixels cannot be decoded, or hold numbers beyond the bits that the file says it stores.
+    """
+    dataset = read_dataset(place, instance.file, instance.called, pixels=True)
+    pixels = decoded(place, instance.called, dataset)
+    grey = (instance.frames, instance.rows, instance.columns)
+    shape = grey if instance.channels == 1 else (*grey, instance.channels)
+    if pixels.size != np.prod(shape) or pixels.dtype.kind not in "iu":
+        found = f"{pixels.shape} numbers of type {pixels.dtype} in {instance.called}"
+        raise refusal(place, found, f"its header says {shape}; the file is damaged", "PixelData")
+    pixels = pixels.reshape(shape).astype(pixels.dtype.newbyteorder("="), copy=False)
+    pixels = _within_bits(place, instance, pixels)
+    if not instance.inverted:
+        return pixels
+    lowest, highest = limits(instance)
+    return np.asarray(lowest + highest - pixels.astype(np.int64), pixels.dtype)
+
+
+def decoded(place: Path, called: str, dataset: Dataset) -> NDArray[np.integer]:
+    """The numbers of all frames, as pydicom and its plugins decode them; YBR comes as RGB.
+
+    Raises:
+        DataError: they cannot be decoded.
+    """
+    from pydicom.pixels.utils import pixel_array
+
+    try:
+        with quiet():
+            pixels: NDArray[np.integer] = pixel_array(dataset, correct_unused_bits=False)
+            return pixels
+    except _undecodable() as error:
+        kind = dataset.file_meta.get("TransferSyntaxUID")
+        found = f"pixels of {called} that cannot be decoded ({getattr(kind, 'name', 'unknown coding')})"
+        allowed = "fetch it again if it is damaged; pip install 'perdure[dicom]' if a decoder is missing"
+        raise refusal(place, found, allowed, "PixelData") from error
+
+
+def limits(instance: Instance) -> tuple[int, int]:
+    """The smallest and the largest number that the stored bits can hold."""
+    return (-(2 ** (instance.bits - 1)), 2 ** (instance.bits - 1) - 1) if instance.signed else (0, 2**instance.bits - 1)
+
+
+def rescaled(pixels: NDArray[np.integer], plane: Plane) -> NDArray[np.integer] | NDArray[np.float32]:
+    """What stored numbers mean: slope x number + intercept, whole numbers where both are."""
+    if (plane.slope, plane.intercept) == (1, 0):
+        return pixels
+    meant = pixels.astype(np.float64) * plane.slope + plane.intercept
+    whole = plane.slope.is_integer() and plane.intercept.is_integer() and np.abs(meant).max() < 2**31
+    return meant.astype(np.int32) if whole else meant.astype(np.float32)
+
+
+def _within_bits(place: Path, instance: Instance, pixels: NDArray[np.integer]) -> NDArray[np.integer]:
+    if instance.spare == 0:
+        return pixels
+    mask = 2**instance.bits - 1
+    if instance.signed:
+        # the spare bits of a negative number may repeat its sign, or be zero
+        meant = (pixels << instance.spare) >> instance.spare
+        fits = (meant == pixels) | ((pixels & mask) == pixels)
+    else:
+        meant = pixels & mask
+        fits = meant == pixels
+    if instance.shared or bool(fits.all()):
+        return meant.astype(pixels.dtype)
+    found = f"the number {int(pixels[~fits][0])} in {instance.called}"
+    raise refusal(place, found, f"{instance.bits} bits are stored, it says; mend BitsStored", "PixelData")
+
+
+def _undecodable() -> tuple[type[Exception], ...]:
+    # all that pydicom and its decoders raise on pixels that are cut short, damaged or of an unknown coding
+    damaged = (RuntimeError, NotImplementedError, ValueError, TypeError, AttributeError, KeyError, IndexError)
+    return (*damaged, struct.error, zlib.error, EOFError, OSError, OverflowError, MemoryError)

@@ -1,0 +1,142 @@
+"""nnU-Net's raw folders, versions 2 and 1.
+
+dataset.json        2: channel_names, labels {"name": value}, file_ending; 1: modality, labels {"value": "name"}
+imagesTr/           CASE_0000.nii.gz, one file a channel
+labelsTr/           CASE.nii.gz
+imagesTs/, labelsTs/    the same, for testing
+splits_final.json   folds of train and val (nnU-Net keeps it with the preprocessed data: copy it here)
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import defaultdict
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from perdure.data.content import refusal
+from perdure.data.images import IMAGE_SUFFIXES, VOLUME_SUFFIXES
+from perdure.data.importing.found import Found, FoundCase, read_json, subject_in
+from perdure.types import Split
+
+_SPLITS = "splits_final.json"
+
+
+def find_nnunet(source: Path, *, subject: re.Pattern[str] | None = None, fold: int = 0) -> Found:
+    """Looks at a folder `DatasetNNN_NAME` or `TaskNNN_NAME`.
+
+    Args:
+        source: the folder.
+        subject: where the patient stands in the name of a case; by default each case is a patient of its own.
+        fold: of splits_final.json, if that is there.
+
+    Raises:
+        DataError: it is no such folder, has several channels, regions that overlap, or an image without its label.
+    """
+    path = source / "dataset.json"
+    about = read_json(path, "a raw folder of nnU-Net has one")
+    channels = about.get("channel_names", about.get("modality"))
+    if not isinstance(channels, Mapping) or not isinstance(about.get("labels"), Mapping):
+        raise refusal(path, "no channel_names (or modality) and labels", "both are objects", "keys")
+    ending = str(about.get("file_ending", ".nii.gz"))
+    if ending not in VOLUME_SUFFIXES + IMAGE_SUFFIXES:
+        raise refusal(path, repr(ending), f"one of {', '.join(VOLUME_SUFFIXES + IMAGE_SUFFIXES)}", "file_ending")
+    labels, ignored = label_values(path, about["labels"])
+    train = _cases(source, "Tr", ending)
+    test = _cases(source, "Ts", ending) if (source / "imagesTs").is_dir() else {}
+    if len(channels) > 1 and ending not in IMAGE_SUFFIXES:
+        raise refusal(path, f"{len(channels)} channels", "images of one channel are read", "channel_names")
+    unlabelled = [name for name, (_, label) in test.items() if not label]
+    splits, why = _fold(source / _SPLITS, fold, {name: subject_in(name, subject, path) for name in train})
+    left_out = [f"{len(unlabelled)} image(s) of imagesTs without a label"] if unlabelled else []
+    left_out += [f"{_SPLITS}: {why}"] if why else []
+    every = [(name, files, splits.get(name, "")) for name, files in train.items()]
+    every += [(name, files, "test") for name, files in test.items() if files[1]]
+    return Found(
+        source=source,
+        task="segmentation",
+        labels=labels,
+        cases=[FoundCase(subject_in(n, subject, path), n, image, label, split=s) for n, (image, label), s in every],
+        name=str(about.get("name", source.name)),
+        title=str(about.get("description", "")),
+        modality=", ".join(map(str, channels.values())),
+        licence=str(about.get("licence", about.get("license", ""))),
+        citation=str(about.get("reference", "")),
+        ignore_values=ignored,
+        left_out=tuple(left_out),
+    )
+
+
+def label_values(path: Path, said: Mapping[str, Any]) -> tuple[dict[str, int | list[int]], tuple[int, ...]]:
+    """Name and value, or values, of each class, and values that do not count; both ways round that nnU-Net has.
+
+    Raises:
+        DataError: a value is no whole number, or stands in two classes, as those of regions do.
+    """
+    try:
+        if all(str(key).isdigit() for key in said):
+            labels: dict[str, int | list[int]] = {str(name): int(value) for value, name in said.items()}
+        else:
+            labels = {
+                name: [int(one) for one in value] if isinstance(value, list) else int(value)
+                for name, value in said.items()
+            }
+    except (TypeError, ValueError) as error:
+        raise refusal(path, "a value that is no whole number", "one number, or a list of them, a class") from error
+    ignored = labels.pop("ignore", ())
+    values = [one for value in labels.values() for one in (value if isinstance(value, list) else [value])]
+    if len(labels) != len(said) - bool(ignored) or len(values) != len(set(values)):
+        allowed = "each value is one class; regions that overlap are not read: give the classes that they are made of"
+        raise refusal(path, "a name or a value that stands there twice", allowed, "labels")
+    return labels, tuple(ignored) if isinstance(ignored, list | tuple) else (ignored,)
+
+
+def _cases(source: Path, which: str, ending: str) -> dict[str, tuple[str, str]]:
+    """Image and label of each case, as paths in the source; a label that is not there is an empty text."""
+    folder, truth = source / f"images{which}", source / f"labels{which}"
+    if not folder.is_dir():
+        raise refusal(folder, "no such folder", "a raw folder of nnU-Net has one", "folder")
+    channels: dict[str, list[str]] = defaultdict(list)
+    for file in sorted(folder.iterdir()):
+        if file.name.startswith(".") or not file.is_file():
+            continue
+        match = re.fullmatch(rf"(.+)_(\d{{4}}){re.escape(ending)}", file.name)
+        if match is None:
+            raise refusal(file, "a file of another name", f"images are called CASE_0000{ending}", "name")
+        channels[match[1]].append(file.relative_to(source).as_posix())
+    if not channels:
+        raise refusal(folder, "no image", f"files called CASE_0000{ending}", "folder")
+    several = [name for name, files in channels.items() if len(files) > 1]
+    if several:
+        found = f"{len(channels[several[0]])} channels of {len(several)} case(s)"
+        raise refusal(folder, found, "images of one channel are read; keep one, or merge them into RGB", "channels")
+    cases = {}
+    for name, (image,) in channels.items():
+        label = truth / f"{name}{ending}"
+        if not label.is_file() and which == "Tr":
+            raise refusal(label, "no such file", "each image of imagesTr has a label", "file")
+        cases[name] = (image, label.relative_to(source).as_posix() if label.is_file() else "")
+    return cases
+
+
+def _fold(path: Path, fold: int, subjects: Mapping[str, str]) -> tuple[dict[str, Split], str]:
+    """The split of each case, and why a file that is there is not followed."""
+    if not path.is_file():
+        return {}, ""
+    try:
+        chosen = json.loads(path.read_text(encoding="utf-8"))[fold]
+        splits: dict[str, Split] = dict.fromkeys(chosen["train"], "train")
+        both = sorted(set(splits) & set(chosen["val"]))
+        splits |= dict.fromkeys(chosen["val"], "val")
+    except (OSError, ValueError, KeyError, IndexError, TypeError, RecursionError):
+        return {}, f"not followed, because it has no fold {fold} with train and val"
+    if both or set(splits) != set(subjects):
+        return {}, "not followed, because its cases are not those of imagesTr, once each"
+    by_subject: dict[str, set[str]] = defaultdict(set)
+    for name, split in splits.items():
+        by_subject[subjects[name]].add(split)
+    if shared := sum(len(found) > 1 for found in by_subject.values()):
+        return {}, f"not followed, because {shared} subject(s) are in train and val"
+    return splits, ""

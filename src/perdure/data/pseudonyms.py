@@ -1,0 +1,69 @@
+"""How a person keeps one name in all our files, and nobody outside can find out who it is.
+
+A pseudonym is HMAC-SHA-256 of an id under a salt: 32 random bytes in a file that its owner alone can read, and that
+stays where the images are. With the same salt the same person has the same name everywhere.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import os
+import secrets
+from pathlib import Path
+
+from perdure.errors import DataError, Problem
+
+SALT_BYTES = 32
+
+
+def keyed(salt: bytes, kind: str, text: str) -> str:
+    """HMAC-SHA-256 of a text of some kind, in hexadecimal."""
+    return hmac.new(salt, f"{kind}\0{text}".encode(), hashlib.sha256).hexdigest()
+
+
+def pseudonym(salt: bytes, kind: str, text: str) -> str:
+    """A short name under a salt: the first letter of the kind, and 64 bits."""
+    return f"{kind[0]}{keyed(salt, kind, text)[:16]}"
+
+
+def new_salt(path: Path) -> bytes:
+    """Writes a new salt that its owner alone can read.
+
+    Raises:
+        FileExistsError: the file is there.
+    """
+    salt = secrets.token_bytes(SALT_BYTES)
+    write_new(path, salt.hex().encode() + b"\n", 0o600)
+    return salt
+
+
+def read_salt(path: Path) -> bytes:
+    """The salt in a file.
+
+    Raises:
+        DataError: there is none, or it is too short to hide anything.
+    """
+    restore = "restore it from a copy; with another salt nobody keeps the name that they have"
+    try:
+        salt = bytes.fromhex(path.read_bytes().decode("ascii").strip())
+    except OSError as error:
+        raise _refusal(path, f"none ({error.strerror})", "name a file that can be read") from error
+    except ValueError as error:
+        raise _refusal(path, "no salt", restore) from error
+    if len(salt) != SALT_BYTES:
+        raise _refusal(path, f"a salt of {len(salt)} bytes", f"it has {SALT_BYTES}; {restore}")
+    return salt
+
+
+def write_new(path: Path, content: bytes, mode: int) -> None:
+    """Writes a file that must not be there yet, with these permissions from the start."""
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _refusal(path: Path, found: str, allowed: str) -> DataError:
+    return DataError([Problem(str(path), "content", found, allowed)])

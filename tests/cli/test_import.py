@@ -1,0 +1,118 @@
+"""`perdure import` says what came of it, and what it may not be told."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from command import Command
+from dicoms import write_series
+from layouts import AFFINE, head, write_bids, write_decathlon, write_export, write_nnunet
+from perdure.cli.console import FAILED, SOME_FAILED, USAGE
+from perdure.data import Dataset
+
+
+@pytest.mark.parametrize(
+    ("layout", "write"),
+    [("nnunet", write_nnunet), ("msd", write_decathlon), ("bids", write_bids), ("dicom", write_export)],
+)
+def test_one_command_makes_a_data_folder_of_each_layout(
+    command: Command, tmp_path: Path, layout: str, write: object
+) -> None:
+    write(tmp_path / "source")
+    out, salt = tmp_path / "data", tmp_path / "private" / "salt"
+    ended = command.succeeds("import", layout, tmp_path / "source", "--out", out, "--salt", salt)
+    dataset = Dataset.open(out)
+    dataset.check(required=("train",), cache=tmp_path / "cache")
+    assert f"{out}: {len(dataset.cases)} cases of " in ended.out
+    for name in dataset.domains:
+        assert f"  {name}: " in ended.out
+    assert f"note: pseudonyms depend on {salt}: keep it, and keep it apart from {out}." in ended.err
+    assert salt.stat().st_mode & 0o777 == 0o600
+    images = {path.suffix for path in out.rglob("*") if path.is_file()}
+    assert images <= {".csv", ".toml", ".files"}
+
+
+def test_json_holds_domains_and_what_is_left_out(command: Command, tmp_path: Path) -> None:
+    write_nnunet(tmp_path / "source")
+    words = ("import", "nnunet", tmp_path / "source", "--out", tmp_path / "data", "--salt", tmp_path / "salt")
+    assert command.succeeds(*words, "--subject", "([^_]+)_", "--json").json == {
+        "out": str(tmp_path / "data"),
+        "salt": str(tmp_path / "salt"),
+        "subjects": 4,
+        "cases": 6,
+        "domains": {"heads": {"subjects": 4, "cases": 6}},
+        "left_out": ["1 image(s) of imagesTs without a label"],
+        "failed": {},
+    }
+
+
+def test_a_series_that_cannot_be_read_stops_no_other_and_its_list_is_named(command: Command, tmp_path: Path) -> None:
+    write_export(tmp_path / "source")
+    min((tmp_path / "source").rglob("IM3")).unlink()
+    words = ("import", "dicom", tmp_path / "source", "--out", tmp_path / "data", "--salt", tmp_path / "salt")
+    ended = command(*words)
+    assert ended.code == SOME_FAILED
+    assert "data: 3 cases of 3 subjects" in ended.out
+    assert "1 not imported" in ended.err
+    line = next(line for line in ended.err.splitlines() if line.startswith("series/r"))
+    assert "is one missing?" in line
+    assert (tmp_path / "data" / line.partition(":")[0]).is_file()
+    assert not [word for word in ("MRN", "DOE", "Doe") if word in ended.out + ended.err]
+
+
+@pytest.mark.parametrize("where", ["source", "data"])
+def test_a_salt_beside_the_images_or_the_manifest_is_refused(command: Command, tmp_path: Path, where: str) -> None:
+    write_nnunet(tmp_path / "source")
+    salt = tmp_path / where / "salt"
+    ended = command("import", "nnunet", tmp_path / "source", "--out", tmp_path / "data", "--salt", salt)
+    assert ended.code == FAILED
+    assert "--salt: found a salt within" in ended.err
+    assert not salt.exists()
+    assert not (tmp_path / "data").exists()
+
+
+def test_without_a_salt_one_is_kept_with_the_user_s_settings_and_used_again(
+    command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
+    write_nnunet(tmp_path / "source")
+    for name in "ab":
+        command.succeeds("import", "nnunet", tmp_path / "source", "--out", tmp_path / name)
+    first, second = (Dataset.open(tmp_path / name).cases for name in "ab")
+    assert first == second
+    assert (tmp_path / "config" / "perdure" / "salt").is_file()
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "message"),
+    [
+        (("msd", "--fold", 1), USAGE, "--fold: not for msd, which takes --subject."),
+        (("dicom", "--subject", "x"), USAGE, "--subject: not for dicom, which takes --modality, --description,"),
+        (("nnunet", "--subject", "("), USAGE, "--subject (: is no regular expression"),
+        (("nnunet", "--domain", "a", "--domain-from", "station"), USAGE, "say one of them"),
+        (("dicom", "--structure", "core"), USAGE, "--structure core: must be NAME=VALUE, for example left_kidney=1."),
+        (("dicom", "--structure", "core=x"), USAGE, "--structure core: its value must be a whole number"),
+        (("dicom", "--classes", "a.csv", "--labels", "b"), USAGE, "--classes: is for a classification"),
+        (("xnat",), USAGE, "'xnat' is not one of 'nnunet', 'msd', 'bids', 'dicom'"),
+        (("nnunet",), FAILED, "a raw folder of nnU-Net has one"),
+        (("dicom",), FAILED, "no series that can be imported"),
+        (("nnunet", "--out", "kept"), FAILED, "kept exists; nothing is overwritten"),
+    ],
+)
+def test_what_cannot_be_is_one_message(
+    command: Command,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    words: tuple[object, ...],
+    code: int,
+    message: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_series(tmp_path / "source", head(0)[0], AFFINE)
+    (tmp_path / "kept").mkdir()
+    given = ("--out", "data") if "--out" not in words else ()
+    ended = command("import", words[0], "source", *words[1:], *given, "--salt", "salt")
+    assert (ended.code, message in ended.err) == (code, True), ended.err
+    assert not (tmp_path / "data").exists()

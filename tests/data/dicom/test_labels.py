@@ -1,0 +1,187 @@
+"""A SEG or an RTSTRUCT becomes the label map that it was made of, on the grid of its series."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+from highdicom.seg import SegmentationTypeValues
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pydicom import dcmread
+from pydicom.uid import RLELossless
+from scipy.spatial.transform import Rotation
+
+from dicoms import write_contours, write_picture, write_segmentation, write_series
+from perdure.data.images import read_image, read_labels
+from perdure.data.manifest import Description
+from perdure.errors import DataError
+
+NAMES = {7: "Left Kidney", 300: "TUMOUR"}
+VALUES = {"left_kidney": 7, "tumour": 300}
+SPACING = np.diag([0.75, 1.5, 2.25, 1.0])
+
+
+def labels(seed: int = 0, shape: tuple[int, int, int] = (7, 9, 5)) -> np.ndarray:
+    """Blobs with holes, and slices without any."""
+    rng = np.random.default_rng(seed)
+    values = np.array([0, 7, 300])[rng.integers(0, 3, shape)]
+    values[2:5, 2:7, 2] = 7
+    values[3, 4, 2] = 0
+    values[:, :, 3] = 0
+    return values
+
+
+def made(folder: Path, kind: str, truth: np.ndarray, affine: np.ndarray) -> Path:
+    volume = np.random.default_rng(0).integers(0, 4095, truth.shape).astype(np.uint16)
+    files = write_series(folder / "s", volume, affine)
+    if kind == "RTSTRUCT":
+        return write_contours(folder / "label.dcm", files, truth, affine, NAMES)
+    return write_segmentation(folder / "label.dcm", files, truth, NAMES, SegmentationTypeValues[kind])
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    kind=st.sampled_from(["BINARY", "LABELMAP", "RTSTRUCT"]),
+    order=st.permutations(range(3)),
+    signs=st.tuples(*[st.sampled_from([1.0, -1.0])] * 3),
+    turn=st.one_of(st.none(), st.lists(st.floats(0.1, 1), min_size=4, max_size=4)),
+    seed=st.integers(0, 1000),
+)
+def test_labels_come_back_voxel_by_voxel_in_any_orientation(
+    kind: str, order: list[int], signs: tuple[float, ...], turn: list[float] | None, seed: int
+) -> None:
+    affine = np.diag([*signs, 1.0])[[*order, 3]] @ SPACING
+    if turn is not None:
+        affine[:3, :3] = Rotation.from_quat(turn).as_matrix() @ affine[:3, :3]
+    affine[:3, 3] = -30, 20, 10
+    with tempfile.TemporaryDirectory() as folder:
+        path = made(Path(folder), kind, labels(seed), affine)
+        image = read_image(Path(folder) / "s")
+        read = read_labels(path, Path(folder) / "s", VALUES)
+    # the reader counts slices along their normal
+    k = slice(None, None, 1 if np.linalg.det(affine[:3, :3]) > 0 else -1)
+    np.testing.assert_array_equal(read.pixels[:, :, k], labels(seed))
+    np.testing.assert_array_equal(read.header.affine, image.header.affine)
+    assert read.header.shape == image.header.shape
+
+
+@pytest.fixture
+def label(tmp_path: Path) -> Callable[[str], Path]:
+    return lambda kind: made(tmp_path, kind, labels(), SPACING)
+
+
+def refusal(path: Path, values: dict[str, int] = VALUES) -> str:
+    with pytest.raises(DataError) as caught:
+        read_labels(path, path.parent / "s", values)
+    assert [problem.file for problem in caught.value.problems] == [str(path)]
+    return str(caught.value)
+
+
+def test_a_fractional_segmentation_is_refused(label: Callable[[str], Path]) -> None:
+    assert "SegmentationType: found FRACTIONAL" in refusal(label("FRACTIONAL"))
+
+
+@pytest.mark.parametrize("kind", ["BINARY", "LABELMAP", "RTSTRUCT"])
+def test_a_name_that_is_no_label_is_refused_unless_it_is_background(label: Callable[[str], Path], kind: str) -> None:
+    path = label(kind)
+    message = refusal(path, {"left_kidney": 7})
+    assert "structures: found 'TUMOUR'; each is one of [labels] or of `background_structures`" in message
+    read = read_labels(path, path.parent / "s", {"left_kidney": 7, "tumour": 0})
+    np.testing.assert_array_equal(read.pixels, np.where(labels() == 7, 7, 0))
+
+
+@pytest.mark.parametrize("kind", ["BINARY", "RTSTRUCT"])
+def test_a_label_of_another_series_is_refused(tmp_path: Path, label: Callable[[str], Path], kind: str) -> None:
+    path = label(kind)
+    write_series(tmp_path / "s", np.zeros((7, 9, 5), np.uint16), SPACING)
+    assert "made on another image" in refusal(path)
+
+
+def test_a_segmentation_on_another_grid_is_refused(tmp_path: Path, label: Callable[[str], Path]) -> None:
+    path = label("BINARY")
+    dataset = dcmread(path)
+    position = dataset.PerFrameFunctionalGroupsSequence[1].PlanePositionSequence[0]
+    position.ImagePositionPatient = [float(value) + 0.5 for value in position.ImagePositionPatient]
+    dataset.save_as(path)
+    assert "frame 2 of label.dcm, which is on no slice" in refusal(path)
+
+
+def test_a_contour_between_two_slices_is_refused(label: Callable[[str], Path]) -> None:
+    path = label("RTSTRUCT")
+    dataset = dcmread(path)
+    contour = dataset.ROIContourSequence[1].ContourSequence[0]
+    data = np.array(contour.ContourData, float).reshape(-1, 3)
+    data[:, 2] += 1
+    contour.ContourData = data.ravel().round(6).tolist()
+    dataset.save_as(path)
+    assert "a contour of 'TUMOUR' in label.dcm at slice" in refusal(path)
+
+
+def test_an_open_contour_is_refused(label: Callable[[str], Path]) -> None:
+    path = label("RTSTRUCT")
+    dataset = dcmread(path)
+    dataset.ROIContourSequence[0].ContourSequence[0].ContourGeometricType = "OPEN_PLANAR"
+    dataset.save_as(path)
+    assert "a contour of 'Left Kidney' in label.dcm of kind OPEN_PLANAR" in refusal(path)
+
+
+def test_structures_that_overlap_are_refused(label: Callable[[str], Path]) -> None:
+    path = label("RTSTRUCT")
+    dataset = dcmread(path)
+    dataset.ROIContourSequence[1].ContourSequence = dataset.ROIContourSequence[0].ContourSequence
+    dataset.save_as(path)
+    assert "of 'TUMOUR' that another structure has too" in refusal(path)
+    read_labels(path, path.parent / "s", {"left_kidney": 7, "tumour": 7})  # of one value they may
+
+
+def test_a_compressed_segmentation_is_read(tmp_path: Path) -> None:
+    files = write_series(tmp_path / "s", np.zeros((7, 9, 5), np.uint16), SPACING)
+    path = write_segmentation(tmp_path / "a.dcm", files, labels(), NAMES, SegmentationTypeValues.LABELMAP)
+    dataset = dcmread(path)
+    dataset.compress(RLELossless, encoding_plugin="pydicom")
+    dataset.save_as(path)
+    np.testing.assert_array_equal(read_labels(path, tmp_path / "s", VALUES).pixels, labels())
+
+
+def test_an_image_is_no_label_and_a_label_needs_a_dicom_image(tmp_path: Path, label: Callable[[str], Path]) -> None:
+    path = label("BINARY")
+    with pytest.raises(DataError, match=r"slice000.dcm, which is neither; a DICOM label is a SEG or an RTSTRUCT"):
+        read_labels(tmp_path / "s" / "slice000.dcm", tmp_path / "s", VALUES)
+    with pytest.raises(DataError, match="a DICOM label of an image that is no DICOM"):
+        read_labels(path, tmp_path / "image.nii.gz", VALUES)
+
+
+def test_a_segmentation_of_a_mammogram_lies_on_its_pixels(tmp_path: Path) -> None:
+    pixels = np.random.default_rng(0).integers(0, 4095, (9, 7)).astype(np.uint16)
+    more = {"PatientOrientation": ["L", "F"], "FrameOfReferenceUID": "1.2.3", "ImageType": ["ORIGINAL", "PRIMARY"]}
+    image = write_picture(tmp_path / "m.dcm", pixels, more=more)
+    path = write_segmentation(tmp_path / "a.dcm", [image], labels()[:, :, 2:3], NAMES)
+    np.testing.assert_array_equal(read_labels(path, image, VALUES).pixels, labels()[:, :, 2].T)
+
+
+@pytest.mark.parametrize("number", range(8))
+def test_a_nifti_label_with_turned_axes_is_turned_to_its_series(tmp_path: Path, number: int) -> None:
+    """As `dcm2niix` and annotation tools write it."""
+    files = write_series(tmp_path / "s", np.zeros((7, 9, 5), np.uint16), SPACING)
+    assert files
+    codes = ["".join(letters) for letters in ("RAS", "LPS", "LAS", "SRA", "AIL", "PSR", "RSA", "IPL")][number]
+    own = nib.Nifti1Image(labels().astype(np.int16), SPACING)
+    turn = nib.orientations.ornt_transform(nib.io_orientation(SPACING), nib.orientations.axcodes2ornt(codes))
+    nib.save(own.as_reoriented(turn), tmp_path / "a.nii.gz")
+    read = read_labels(tmp_path / "a.nii.gz", tmp_path / "s")
+    np.testing.assert_array_equal(
+        read.pixels, labels()[:, :, :: 1 if read_image(tmp_path / "s").header.affine[2, 2] > 0 else -1]
+    )
+    np.testing.assert_allclose(read.header.affine, read_image(tmp_path / "s").header.affine, atol=1e-5)
+
+
+def test_names_count_without_case_spaces_and_punctuation() -> None:
+    fields = {"name": "a", "task": "segmentation", "background_structures": ["BODY", "Couch (outer)"]}
+    description = Description(**fields, labels={"background": 0, "left kidney": [7, 8], "GTV-1": 3, "GTV 1": 4})
+    # the last two cannot be told apart, so that neither means anything
+    assert description.structure_values() == {"background": 0, "left_kidney": 7, "body": 0, "couch_outer": 0}

@@ -1,0 +1,358 @@
+"""A DICOM series becomes the volume that it is, in any orientation; what is no volume is refused."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import shutil
+import tempfile
+from pathlib import Path
+
+import imagecodecs
+import nibabel as nib
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pydicom import config, dcmread, dcmwrite
+from pydicom.encaps import encapsulate
+from pydicom.uid import (
+    UID,
+    DeflatedExplicitVRLittleEndian,
+    ExplicitVRBigEndian,
+    JPEG2000Lossless,
+    JPEGLosslessSV1,
+    JPEGLSLossless,
+    RLELossless,
+)
+from scipy.spatial.transform import Rotation
+
+from dicoms import PATIENT, write_enhanced, write_picture, write_series
+from perdure.data.images import is_volume_file, read_header, read_image
+from perdure.errors import DataError
+
+TURNS = [
+    np.diag([*signs, 1.0])[[*order, 3]]
+    for order in itertools.permutations(range(3))
+    for signs in itertools.product((1.0, -1.0), repeat=3)
+]
+SPACING = np.diag([0.75, 1.5, 2.25, 1.0])
+
+
+def numbers(shape: tuple[int, ...] = (4, 5, 6), low: int = 0, high: int = 4095, seed: int = 0) -> np.ndarray:
+    kind = np.int16 if low < 0 else np.uint16
+    return np.random.default_rng(seed).integers(low, high, shape, endpoint=True).astype(kind)
+
+
+def check_same_in_space(folder: Path, volume: np.ndarray, affine: np.ndarray) -> None:
+    """Each voxel lies where it lay, whichever way the reader counts slices."""
+    image = read_image(folder)
+    read, truth = (
+        nib.Nifti1Image(np.asarray(v, np.int32), a) for v, a in ((image.pixels, image.header.affine), (volume, affine))
+    )
+    own, wanted = (nib.as_closest_canonical(one) for one in (read, truth))
+    np.testing.assert_array_equal(own.dataobj, wanted.dataobj)
+    np.testing.assert_allclose(own.affine, wanted.affine, rtol=0, atol=1e-9)
+    np.testing.assert_allclose(image.header.affine[:, :2], affine[:, :2], rtol=0, atol=1e-9)
+    assert read_header(folder).shape == image.pixels.shape == volume.shape
+
+
+@pytest.mark.parametrize("number", range(48))
+def test_a_series_in_each_of_48_orientations_keeps_voxels_and_affine(tmp_path: Path, number: int) -> None:
+    affine = TURNS[number] @ SPACING
+    affine[:3, 3] = 11.5, -7.25, 3.0
+    write_series(tmp_path / "s", numbers(), affine)
+    check_same_in_space(tmp_path / "s", numbers(), affine)
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    turn=st.lists(st.floats(-1, 1), min_size=4, max_size=4).filter(lambda q: np.linalg.norm(q) > 0.1),
+    number=st.integers(0, 47),
+    spacing=st.lists(st.floats(0.2, 5), min_size=3, max_size=3),
+    origin=st.lists(st.floats(-300, 300), min_size=3, max_size=3),
+    shuffle=st.permutations(range(6)),
+    enhanced=st.booleans(),
+)
+def test_an_oblique_series_in_any_order_of_files_keeps_voxels_and_affine(
+    turn: list[float], number: int, spacing: list[float], origin: list[float], shuffle: list[int], enhanced: bool
+) -> None:
+    affine = TURNS[number] @ np.diag([*spacing, 1])
+    affine[:3, :3] = Rotation.from_quat(turn).as_matrix() @ affine[:3, :3]
+    affine[:3, 3] = origin
+    with tempfile.TemporaryDirectory() as folder:
+        if enhanced:
+            path = write_enhanced(Path(folder) / "s.dcm", numbers(), affine, order=shuffle)
+        else:
+            path = Path(folder) / "s"
+            write_series(path, numbers(), affine, names=[f"{i}" for i in shuffle])
+        image = read_image(path)
+        k = slice(None, None, 1 if np.linalg.det(affine[:3, :3]) > 0 else -1)
+        np.testing.assert_array_equal(image.pixels[:, :, k], numbers())
+        np.testing.assert_allclose(np.linalg.norm(image.header.affine[:3, :3], axis=0), spacing, rtol=1e-6)
+        corner = image.header.affine @ [0, 0, 0 if k.step == 1 else 5, 1]
+        np.testing.assert_allclose(corner[:3], origin, rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "bits", "maximum"),
+    [
+        (0, 4095, 12, 4095),
+        (0, 16383, 14, 16383),
+        (0, 65535, 16, 65535),
+        (-2048, 2047, 12, None),
+        (-32768, 32767, 16, None),
+    ],
+)
+def test_signed_and_unsigned_numbers_of_any_depth_are_kept(
+    tmp_path: Path, low: int, high: int, bits: int, maximum: int | None
+) -> None:
+    volume = numbers(low=low, high=high)
+    volume[0, 0, 0], volume[1, 1, 1] = low, high
+    write_series(tmp_path / "s", volume, np.eye(4), bits=bits)
+    image = read_image(tmp_path / "s")
+    np.testing.assert_array_equal(image.pixels, volume)
+    assert image.pixels.dtype == volume.dtype
+    assert image.maximum == maximum
+
+
+def test_negative_numbers_whose_spare_bits_are_zero_are_negative(tmp_path: Path) -> None:
+    volume = numbers(low=-2048, high=2047)
+    write_series(tmp_path / "s", (volume & 0x0FFF).astype(np.int16), np.eye(4), bits=12)
+    np.testing.assert_array_equal(read_image(tmp_path / "s").pixels, volume)
+
+
+def test_hounsfield_units_are_whole_numbers_and_each_slice_has_its_own_rescaling(tmp_path: Path) -> None:
+    more = {"RescaleSlope": "1", "RescaleIntercept": "-1024"}
+    files = write_series(tmp_path / "s", numbers(), np.eye(4), modality="CT", more=more)
+    image = read_image(tmp_path / "s")
+    np.testing.assert_array_equal(image.pixels, numbers().astype(int) - 1024)
+    assert image.pixels.dtype == np.int32
+    assert image.maximum is None
+    dataset = dcmread(files[2])
+    dataset.RescaleSlope = "0.5"
+    dataset.save_as(files[2])
+    wanted = numbers() - 1024.0
+    wanted[:, :, 2] = numbers()[:, :, 2] * 0.5 - 1024
+    np.testing.assert_array_equal(read_image(tmp_path / "s").pixels, wanted)
+
+
+def change(file: Path, **elements: object) -> None:
+    with config.disable_value_validation():
+        dataset = dcmread(file)
+        for name, value in elements.items():
+            if value is None:
+                del dataset[name]
+            else:
+                setattr(dataset, name, value)
+        dataset.save_as(file)
+
+
+def refusal(path: Path) -> str:
+    with pytest.raises(DataError) as caught:
+        read_image(path)
+    with pytest.raises(DataError, match=".") as of_header:
+        read_header(path)
+    assert str(of_header.value) == str(caught.value)
+    assert [problem.file for problem in caught.value.problems] == [str(path)]
+    return str(caught.value)
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> list[Path]:
+    return write_series(tmp_path / "s", numbers(), SPACING)
+
+
+def test_a_missing_slice_is_refused_with_its_place(tmp_path: Path, files: list[Path]) -> None:
+    files[3].unlink()
+    message = refusal(tmp_path / "s")
+    assert "2.25 to 4.5 mm apart, most between slice002.dcm and slice004.dcm" in message
+    assert "is one missing" in message
+
+
+def test_two_slices_at_one_place_are_refused(tmp_path: Path, files: list[Path]) -> None:
+    shutil.copy(files[3], tmp_path / "s" / "slice003b.dcm")
+    assert "two slices at one place (slice003.dcm and slice003b.dcm), and 1 such pairs" in refusal(tmp_path / "s")
+
+
+def test_a_localizer_among_the_slices_is_refused(tmp_path: Path, files: list[Path]) -> None:
+    change(files[0], ImageOrientationPatient=[0, 1, 0, 0, 0, -1])
+    assert "different orientations (slice000.dcm and slice001.dcm)" in refusal(tmp_path / "s")
+
+
+def test_slices_of_two_shapes_or_pixel_sizes_are_refused(tmp_path: Path, files: list[Path]) -> None:
+    change(files[2], PixelSpacing=[1.5, 0.8])
+    assert "PixelSpacing: found pixels of (1.5, 0.75) mm" in refusal(tmp_path / "s")
+    change(files[2], PixelSpacing=[1.5, 0.75], Rows=4)
+    assert "slices of 5 x 4 and 4 x 4 pixels (slice002.dcm)" in refusal(tmp_path / "s")
+
+
+def test_several_series_in_one_folder_are_refused(tmp_path: Path) -> None:
+    write_series(tmp_path / "s", numbers(), SPACING)
+    write_series(tmp_path / "s", numbers(), SPACING, names=[f"other{i}" for i in range(6)])
+    assert "SeriesInstanceUID: found 2 series (of 6, 6 files); one series a folder" in refusal(tmp_path / "s")
+
+
+@pytest.mark.parametrize("name", ["ImageOrientationPatient", "ImagePositionPatient", "PixelSpacing"])
+def test_a_slice_that_does_not_say_where_it_lies_is_refused(tmp_path: Path, files: list[Path], name: str) -> None:
+    change(files[1], **{name: None})
+    assert f"{name}: found nothing in slice001.dcm" in refusal(tmp_path / "s")
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("ImagePositionPatient", ["nan", "0", "0"]),
+        ("PixelSpacing", ["0", "1"]),
+        ("ImageOrientationPatient", ["1", "0", "0", "1", "0", "0"]),
+        ("ImageOrientationPatient", ["2", "0", "0", "0", "1", "0"]),
+        ("RescaleSlope", "0"),
+        ("HighBit", 14),
+    ],
+)
+def test_a_number_that_makes_no_sense_is_refused(tmp_path: Path, files: list[Path], name: str, value: object) -> None:
+    change(files[1], **{name: value})
+    message = refusal(tmp_path / "s")
+    assert f"{name}: found" in message
+    assert "slice001.dcm" in message
+
+
+def test_a_tilted_gantry_is_refused(tmp_path: Path) -> None:
+    affine = SPACING.copy()
+    affine[1, 2] = 0.5
+    write_series(tmp_path / "s", numbers(), affine)
+    assert "shifted sideways against each other (by 12.5° on the whole)" in refusal(tmp_path / "s")
+
+
+def test_one_slice_is_no_volume(tmp_path: Path, files: list[Path]) -> None:
+    assert "one slice of a volume; name the folder of its series" in refusal(files[0])
+    for file in files[1:]:
+        file.unlink()
+    assert "at least two are needed" in refusal(tmp_path / "s")
+
+
+def test_numbers_beyond_the_bits_that_are_stored_are_refused(tmp_path: Path) -> None:
+    write_series(tmp_path / "s", numbers(high=65535), np.eye(4), bits=12)
+    with pytest.raises(DataError, match=r"PixelData: found the number \d+ in slice000.dcm; 12 bits are stored"):
+        read_image(tmp_path / "s")
+
+
+@pytest.mark.parametrize("bits", [8, 12, 14, 16])
+@pytest.mark.parametrize("inverted", [False, True])
+def test_a_mammogram_is_a_picture_with_the_maximum_of_its_bits(tmp_path: Path, bits: int, inverted: bool) -> None:
+    pixels = numbers((5, 7), high=2**bits - 1).astype(np.uint8 if bits == 8 else np.uint16)
+    more = {"PhotometricInterpretation": "MONOCHROME1"} if inverted else {}
+    path = write_picture(tmp_path / "a.dcm", pixels, bits=bits, more=more)
+    image = read_image(path)
+    np.testing.assert_array_equal(image.pixels, (2**bits - 1 - pixels if inverted else pixels)[None])
+    assert image.maximum == 2**bits - 1
+    assert image.header == read_header(path)
+    assert not is_volume_file(path)
+
+
+def test_no_error_names_the_patient(tmp_path: Path, files: list[Path]) -> None:
+    content = files[1].read_bytes()
+    rng = np.random.default_rng(0)
+    errors = []
+    for _ in range(60):
+        damaged = bytearray(content)
+        for at in rng.integers(132, len(content), 8):
+            damaged[at] = rng.integers(256)
+        files[1].write_bytes(damaged[: rng.integers(200, len(content) + 1)])
+        with contextlib.suppress(DataError):
+            read_image(tmp_path / "s")
+            continue
+        errors.append(refusal(tmp_path / "s"))
+    assert len(errors) > 30
+    assert not [error for error in errors for secret in PATIENT.values() if secret.split("^")[0] in error]
+
+
+@pytest.mark.parametrize(
+    ("syntax", "encoder"),
+    [
+        (RLELossless, "pydicom"),
+        (JPEGLSLossless, "pyjpegls"),
+        (JPEG2000Lossless, "pylibjpeg"),
+        (ExplicitVRBigEndian, ""),
+    ],
+)
+@pytest.mark.parametrize("low", [0, -2048])
+def test_compressed_and_turned_bytes_are_decoded(tmp_path: Path, syntax: UID, encoder: str, low: int) -> None:
+    volume = numbers((40, 36, 2), low=low, high=low + 4095)
+    for file in write_series(tmp_path / "s", volume, np.eye(4), bits=12):
+        dataset = dcmread(file)
+        if syntax.is_encapsulated:
+            dataset.compress(syntax, encoding_plugin=encoder, generate_instance_uid=False)
+            dataset.save_as(file)
+        else:
+            dataset.PixelData = np.frombuffer(dataset.PixelData, "<u2").astype(">u2").tobytes()
+            dataset.file_meta.TransferSyntaxUID = syntax
+            dcmwrite(file, dataset, implicit_vr=False, little_endian=False, force_encoding=True)
+    image = read_image(tmp_path / "s")
+    np.testing.assert_array_equal(
+        nib.as_closest_canonical(nib.Nifti1Image(image.pixels, image.header.affine)).dataobj, volume
+    )
+
+
+def test_lossless_jpeg_as_mammographs_write_it_is_decoded(tmp_path: Path) -> None:
+    pixels = numbers((32, 40), high=4095)
+    path = write_picture(tmp_path / "a.dcm", pixels)
+    dataset = dcmread(path)
+    dataset.PixelData = encapsulate([imagecodecs.ljpeg_encode(pixels, bitspersample=12)])
+    dataset["PixelData"].VR = "OB"
+    dataset.file_meta.TransferSyntaxUID = JPEGLosslessSV1
+    dataset.save_as(path)
+    np.testing.assert_array_equal(read_image(path).pixels[0], pixels)
+
+
+def test_colour_is_a_picture_of_three_channels(tmp_path: Path) -> None:
+    path = write_picture(tmp_path / "a.dcm", numbers((5, 7), high=255).astype(np.uint8), bits=8)
+    colours = np.random.default_rng(0).integers(0, 255, (5, 7, 3), dtype=np.uint8)
+    change(path, PhotometricInterpretation="RGB", SamplesPerPixel=3, PlanarConfiguration=0, PixelData=colours.tobytes())
+    image = read_image(path)
+    np.testing.assert_array_equal(image.pixels, colours.transpose(2, 0, 1))
+    assert (image.header.channels, image.maximum) == (3, 255)
+
+
+def test_a_deflated_file_is_refused_because_it_may_unpack_to_any_size(tmp_path: Path, files: list[Path]) -> None:
+    dataset = dcmread(files[0])
+    dataset.file_meta.TransferSyntaxUID = DeflatedExplicitVRLittleEndian
+    dataset.save_as(files[0])
+    assert "slice000.dcm, a deflated file" in refusal(tmp_path / "s")
+
+
+def test_small_numbers_of_monochrome1_are_bright_in_mr_and_refused_in_ct(tmp_path: Path) -> None:
+    for kind in ("MR", "CT"):
+        for file in write_series(tmp_path / kind, numbers(), SPACING, modality=kind, bits=12):
+            change(file, PhotometricInterpretation="MONOCHROME1")
+    assert sorted(read_image(tmp_path / "MR").pixels.ravel()) == sorted(4095 - numbers().ravel())
+    assert "numbers of CT and PET have a unit" in refusal(tmp_path / "CT")
+
+
+def test_pixels_cut_short_are_refused(tmp_path: Path, files: list[Path]) -> None:
+    change(files[0], PixelData=b"1234")
+    with pytest.raises(DataError, match="PixelData: found pixels of slice000.dcm that cannot be decoded"):
+        read_image(tmp_path / "s")
+
+
+def test_too_many_voxels_are_refused_before_they_are_read(tmp_path: Path, files: list[Path]) -> None:
+    change(files[0], Rows=60_000, Columns=60_000)
+    assert "1 frames of 60000 x 60000 pixels in slice000.dcm" in refusal(tmp_path / "s")
+
+
+def test_frames_of_two_echoes_are_refused(tmp_path: Path) -> None:
+    path = write_enhanced(tmp_path / "a.dcm", numbers(), SPACING, order=[0, 1, 2, 2, 1, 0])
+    assert "two slices at one place (frame 1 and frame 6), and 3 such pairs" in refusal(path)
+
+
+def test_pictures_in_one_folder_are_no_volume(tmp_path: Path) -> None:
+    pixels = numbers((5, 7))
+    first = write_picture(tmp_path / "s" / "a.dcm", pixels)
+    write_picture(tmp_path / "s" / "b.dcm", pixels, more={"SeriesInstanceUID": dcmread(first).SeriesInstanceUID})
+    assert "several pictures (a.dcm); slices have ImagePositionPatient" in refusal(tmp_path / "s")
+
+
+def test_an_empty_folder_and_a_folder_in_a_folder_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "s" / "t").mkdir(parents=True)
+    assert "another folder in it, t" in refusal(tmp_path / "s")
+    assert "an empty folder" in refusal(tmp_path / "s" / "t")

@@ -1,0 +1,216 @@
+"""A DICOM export becomes a data folder, and nobody's name goes with it."""
+
+from __future__ import annotations
+
+import csv
+import re
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+from pydicom import dcmread
+
+from dicoms import write_contours, write_picture, write_series
+from layouts import AFFINE, head, save, write_export
+from perdure.data import Dataset
+from perdure.data.images import read_image, read_labels
+from perdure.data.importing import Chosen, find_dicom, imported
+from perdure.errors import DataError
+
+SALT = bytes(range(32))
+SECRETS = ("MRN", "Doe", "DOE", "Jane", "JANE", "19500607", "1950", "4711")
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    return write_export(tmp_path / "export")
+
+
+def canonical(image: object) -> np.ndarray:
+    volume = nib.Nifti1Image(np.asarray(image.pixels, np.int32), image.header.affine)
+    return np.asarray(nib.as_closest_canonical(volume).dataobj)
+
+
+def test_series_and_their_segmentations_are_found_in_any_folder(
+    tmp_path: Path, source: Path, written: Callable[..., Dataset]
+) -> None:
+    dataset = written(find_dicom(source, SALT))
+    dataset.check(required=("train",), cache=tmp_path / "cache")
+    assert dict(dataset.description.labels) == {"background": 0, "ball": 1, "core": 2}
+    assert dataset.domains == ("acme-medical-spin-3-1.5t-mr-west", "acme-medical-spin-3-3t-mr-east")
+    assert len({case.subject for case in dataset.cases}) == 4
+    folder = dataset.folder
+    for number, case in enumerate(dataset.cases):
+        image, labels = head(number)
+        np.testing.assert_array_equal(canonical(read_image(folder / case.image)), image)
+        values = dataset.description.structure_values()
+        read = read_labels(folder / case.label, folder / case.image, values)
+        np.testing.assert_array_equal(canonical(read), labels)
+        assert case.metadata["field_strength"] == ("1.494", "3")[number % 2]
+    contract = dataset.default_contract(size=32, required=("train",), cache=tmp_path / "cache")
+    prepared = dataset.domain(dataset.domains[0], contract, required=("train",), cache=tmp_path / "cache").cases(
+        "train"
+    )
+    assert set(np.unique(prepared[0].target)) == {0, 1, 2}
+
+
+def test_no_name_id_or_birth_date_is_in_the_manifest_the_description_or_an_error(
+    tmp_path: Path, source: Path, written: Callable[..., Dataset]
+) -> None:
+    first = min(source.rglob("IM2"))
+    first.unlink()  # a gap
+    second = sorted(source.rglob("IM3"))[1]
+    second.write_bytes(second.read_bytes()[:900])  # damaged
+    third = sorted(source.rglob("IM4"))[2]
+    dataset = dcmread(third)
+    dataset.PatientID = "MRN-9"
+    dataset.save_as(third)
+    found = find_dicom(source, SALT)
+    data = written(found)
+    reasons = [why for _, why in found.failed.values()]
+    assert sum("is one missing" in why for why in reasons) == 1
+    assert sum("a file that cannot be read" in why for why in reasons) == 1
+    assert sum("several patients" in why for why in reasons) == 1
+    assert len(data.cases) == 1
+    texts = [(data.folder / name).read_text() for name in ("manifest.csv", "dataset.toml")]
+    texts += [*reasons, *found.left_out, *(path.name for path in data.folder.rglob("*"))]
+    assert not [(text, secret) for text in texts for secret in SECRETS if secret in text]
+    # who is allowed to see them finds the files of each in its list
+    lists = sorted((data.folder / "series").iterdir())
+    assert len(lists) == 2 + len(found.failed)
+    assert all(path.stat().st_mode & 0o077 == 0 for path in lists)
+    # nor does reading say more than which list it was
+    image = data.folder / data.cases[0].image
+    sorted(source.rglob("IM5"))[3].unlink()
+    with pytest.raises(DataError) as caught:
+        read_image(image)
+    assert "of 16 that may not be read; there is no such file" in str(caught.value)
+    assert not [secret for secret in SECRETS if secret in str(caught.value)]
+
+
+def test_the_same_salt_gives_the_same_names_and_another_others(
+    source: Path, written: Callable[..., Dataset], tmp_path: Path
+) -> None:
+    first, again = (written(find_dicom(source, SALT), name) for name in "ab")
+    assert first.cases == again.cases
+    other = imported(find_dicom(source, bytes(32)), tmp_path / "c", bytes(32))
+    assert not {case.subject for case in first.cases} & {row["subject"] for row in other.rows}
+
+
+def test_a_series_that_nobody_labelled_may_be_odd_and_is_counted(source: Path) -> None:
+    found = find_dicom(source, SALT)
+    assert found.left_out == ("4 series or picture(s) without a label or class",)
+    assert not found.failed
+    found = find_dicom(source, SALT, Chosen(modality="MR", description=re.compile("mprage")))
+    assert found.left_out == ("12 file(s) of series with another description",)
+    with pytest.raises(DataError, match=r"no series that can be imported .* of another modality"):
+        find_dicom(source, SALT, Chosen(modality="CT"))
+
+
+def test_structures_may_be_chosen_and_all_others_are_background(
+    tmp_path: Path, source: Path, written: Callable[..., Dataset]
+) -> None:
+    dataset = written(find_dicom(source, SALT, Chosen(structures={"core": 5})))
+    assert dict(dataset.description.labels) == {"background": 0, "core": 5}
+    assert dataset.description.background_structures == ("ball",)
+    dataset.check(required=("train",), cache=tmp_path / "cache")
+
+
+def test_contours_are_labels_too(tmp_path: Path, written: Callable[..., Dataset]) -> None:
+    image, labels = head(0)
+    files = write_series(tmp_path / "export" / "CT", image, AFFINE, modality="CT")
+    write_contours(tmp_path / "export" / "RS.dcm", files, labels, AFFINE, {1: "Ball", 2: "Core"})
+    dataset = written(find_dicom(tmp_path / "export", SALT))
+    dataset.check(required=(), cache=tmp_path / "cache")
+    assert dataset.description.modality == "CT"
+
+
+def test_label_maps_may_lie_beside_the_series(tmp_path: Path, written: Callable[..., Dataset]) -> None:
+    image, labels = head(0)
+    files = write_series(tmp_path / "export" / "a", image, AFFINE)
+    uid = dcmread(files[0]).SeriesInstanceUID
+    save(
+        tmp_path / "truth" / f"{uid}.nii.gz", labels[:, ::-1], AFFINE @ np.diag([1, -1, 1, 1]) + _shift(labels.shape[1])
+    )
+    chosen = Chosen(label_maps=tmp_path / "truth", structures={"ball": 1, "core": 2})
+    dataset = written(find_dicom(tmp_path / "export", SALT, chosen))
+    dataset.check(required=(), cache=tmp_path / "cache")
+    assert dataset.cases[0].label == f"truth/{uid}.nii.gz"
+    with pytest.raises(DataError, match="labels: found no names of the values in label maps; --label"):
+        find_dicom(tmp_path / "export", SALT, Chosen(label_maps=tmp_path / "truth"))
+
+
+def _shift(rows: int) -> np.ndarray:
+    """Keeps the rows where they are after they were counted from the other end."""
+    shift = np.zeros((4, 4))
+    shift[1, 3] = AFFINE[1, 1] * (rows - 1)
+    return shift
+
+
+def test_two_labels_of_one_series_are_refused(source: Path) -> None:
+    file = min(source.rglob("IM900"))
+    shutil.copy(file, file.with_name("IM899"))
+    found = find_dicom(source, SALT)
+    assert [why for _, why in found.failed.values()] == ["labels: 2 labels; one label a series"]
+    assert len(found.cases) == 3
+
+
+def test_mammograms_are_pictures_with_a_class_each(tmp_path: Path, written: Callable[..., Dataset]) -> None:
+    rows = ["uid,class"]
+    for number in range(6):
+        pixels = np.full((20, 16), 500 * number, np.uint16)
+        more = {"PatientID": f"MRN-{number // 2}", "PhotometricInterpretation": "MONOCHROME1"}
+        path = write_picture(tmp_path / "export" / f"{number}.dcm", pixels, bits=12 + 2 * (number % 2), more=more)
+        dataset = dcmread(path)
+        rows.append(f"{dataset.SOPInstanceUID if number % 2 else dataset.SeriesInstanceUID},{'ABCD'[number % 4]}")
+    (tmp_path / "classes.csv").write_text("\n".join(rows))
+    dataset = written(find_dicom(tmp_path / "export", SALT, Chosen(classes=tmp_path / "classes.csv")))
+    assert dict(dataset.description.labels) == {"A": 0, "B": 1, "C": 2, "D": 3}
+    assert len({case.subject for case in dataset.cases}) == 3
+    contract = dataset.default_contract(size=16, required=(), cache=tmp_path / "cache")
+    domain = dataset.domain(dataset.domains[0], contract, required=(), cache=tmp_path / "cache")
+    for number, name in enumerate(domain.rows):
+        largest = (4095, 16383)[number % 2]
+        # scaled by the bits of the detector, as in Gupta et al. 2020, and small numbers are bright
+        np.testing.assert_allclose(domain.case(name).image, (largest - 500 * number) / largest, rtol=1e-6)
+    with pytest.raises(DataError, match="no columns uid and class"):
+        find_dicom(tmp_path / "export", SALT, Chosen(classes=tmp_path / "data" / "manifest.csv"))
+    (tmp_path / "classes.csv").write_text("\n".join([*rows, rows[1][:-1] + "D"]))
+    with pytest.raises(DataError, match="line 8, a uid with another class before"):
+        find_dicom(tmp_path / "export", SALT, Chosen(classes=tmp_path / "classes.csv"))
+    (tmp_path / "classes.csv").write_text("\n".join(rows[:2]))
+    with pytest.raises(DataError, match="one class only"):
+        find_dicom(tmp_path / "export", SALT, Chosen(classes=tmp_path / "classes.csv"))
+
+
+def test_a_link_out_of_the_folder_is_not_followed(tmp_path: Path, source: Path) -> None:
+    inside = min(source.rglob("IM900"))
+    inside.rename(tmp_path / "elsewhere")
+    inside.symlink_to(tmp_path / "elsewhere")
+    found = find_dicom(source, SALT)
+    assert [why for _, why in found.failed.values()] == [
+        "content: a link that leads out of the folder; import the folder that the file is in"
+    ]
+
+
+def test_a_series_without_a_patient_is_refused(source: Path) -> None:
+    for file in sorted(source.glob("*/*/*")):
+        if "MRN-1" in str(file):
+            dataset = dcmread(file)
+            dataset.PatientID = ""
+            dataset.save_as(file)
+    found = find_dicom(source, SALT)
+    assert any("whose it is has to be known" in why for _, why in found.failed.values())
+    assert len(found.cases) == 3
+
+
+def test_columns_are_those_that_have_something_in_them(source: Path, written: Callable[..., Dataset]) -> None:
+    data = written(find_dicom(source, SALT), domain="site-a")
+    with (data.folder / "manifest.csv").open() as file:
+        assert next(csv.reader(file)) == [
+            "id", "subject", "domain", "split", "image", "label",
+            "manufacturer", "model", "field_strength", "station", "modality",
+        ]  # fmt: skip

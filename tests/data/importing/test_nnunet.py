@@ -1,0 +1,145 @@
+"""nnU-Net's folders become data folders, file by file and label by label."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from layouts import head, write_nnunet
+from perdure.data import Dataset
+from perdure.data.images import read_image, read_labels
+from perdure.data.importing import find_nnunet
+from perdure.errors import DataError
+
+
+def edit(folder: Path, **changes: object) -> None:
+    path = folder / "dataset.json"
+    about = json.loads(path.read_text()) | changes
+    path.write_text(json.dumps({key: value for key, value in about.items() if value is not None}))
+
+
+@pytest.mark.parametrize("version", [1, 2])
+def test_images_labels_and_names_are_those_of_the_folder(
+    tmp_path: Path, written: Callable[..., Dataset], version: int
+) -> None:
+    source = write_nnunet(tmp_path / "Dataset001_Heads", version=version)
+    dataset = written(find_nnunet(source))
+    dataset.check(cache=tmp_path / "cache")
+    assert dict(dataset.description.labels) == {"background": 0, "ball": 1, "core": 2}
+    about = dataset.description
+    assert (about.name, about.licence, about.citation, about.modality) == ("Heads", "CC0", "nobody", "T1")
+    assert [case.image for case in dataset.cases] == [
+        *(f"imagesTr/{name}_0000.nii.gz" for name in ("p0_a", "p0_b", "p1_a", "p1_b", "p2_a")),
+        "imagesTs/t0_a_0000.nii.gz",
+    ]
+    for number, case in enumerate(dataset.cases):
+        image, labels = head(number)
+        np.testing.assert_array_equal(read_image(source / case.image).pixels, image)
+        np.testing.assert_array_equal(read_labels(source / case.label).pixels, labels)
+    assert [case.split for case in dataset.cases][-1] == "test"
+    assert {case.split for case in dataset.cases[:-1]} == {"train", "val"}
+    assert sorted(file.name for file in (tmp_path / "data").iterdir()) == ["dataset.toml", "manifest.csv"]
+
+
+def test_test_images_without_labels_are_left_out_and_said(tmp_path: Path) -> None:
+    found = find_nnunet(write_nnunet(tmp_path, labelled_test=0))
+    assert found.left_out == ("2 image(s) of imagesTs without a label",)
+    assert len(found.cases) == 5
+
+
+def test_a_fold_is_followed_where_it_fits(tmp_path: Path) -> None:
+    source = write_nnunet(tmp_path)
+    folds = [{"train": ["p0_a", "p0_b", "p2_a"], "val": ["p1_a", "p1_b"]}, {"train": ["p1_a"], "val": []}]
+    (source / "splits_final.json").write_text(json.dumps(folds))
+    pattern = re.compile("([^_]+)_")
+    found = find_nnunet(source, subject=pattern)
+    assert [case.split for case in found.cases] == ["train", "train", "val", "val", "train", "test"]
+    assert [case.subject for case in found.cases] == ["p0", "p0", "p1", "p1", "p2", "t0"]
+    found = find_nnunet(source, subject=pattern, fold=1)
+    assert (
+        found.left_out[-1] == "splits_final.json: not followed, because its cases are not those of imagesTr, once each"
+    )
+    assert {case.split for case in found.cases} == {"", "test"}
+    assert "no fold 2" in find_nnunet(source, fold=2).left_out[-1]
+
+
+def test_a_fold_with_a_subject_on_both_sides_is_not_followed(tmp_path: Path, written: Callable[..., Dataset]) -> None:
+    source = write_nnunet(tmp_path / "source", test=0)
+    folds = [{"train": ["p0_a", "p1_a", "p2_a"], "val": ["p0_b", "p1_b"]}]
+    (source / "splits_final.json").write_text(json.dumps(folds))
+    found = find_nnunet(source, subject=re.compile("([^_]+)_"))
+    assert found.left_out[-1] == "splits_final.json: not followed, because 2 subject(s) are in train and val"
+    cases = written(found).cases
+    assert len({(case.subject, case.split) for case in cases}) == len({case.subject for case in cases}) == 3
+
+
+def test_a_subject_in_train_and_test_is_refused(tmp_path: Path, written: Callable[..., Dataset]) -> None:
+    found = find_nnunet(write_nnunet(tmp_path / "source"), subject=re.compile("_(a|b)"))
+    with pytest.raises(DataError, match="1 subject.s. in several splits; .* is --subject right"):
+        written(found)
+
+
+def test_a_pattern_that_is_not_in_a_name_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="subject: found a case 'p0_a', without 'x'"):
+        find_nnunet(write_nnunet(tmp_path), subject=re.compile("x"))
+
+
+def test_several_channels_are_refused(tmp_path: Path) -> None:
+    source = write_nnunet(tmp_path)
+    edit(source, channel_names={"0": "T1", "1": "T2"})
+    with pytest.raises(DataError, match="channel_names: found 2 channels; images of one channel are read"):
+        find_nnunet(source)
+    edit(source, channel_names={"0": "T1"})
+    (source / "imagesTr" / "p0_a_0001.nii.gz").write_bytes((source / "imagesTr" / "p0_a_0000.nii.gz").read_bytes())
+    with pytest.raises(DataError, match=r"channels: found 2 channels of 1 case"):
+        find_nnunet(source)
+
+
+def test_the_ignore_label_does_not_count_and_regions_that_overlap_are_refused(
+    tmp_path: Path, written: Callable[..., Dataset]
+) -> None:
+    source = write_nnunet(tmp_path / "source")
+    edit(source, labels={"background": 0, "ball": 1, "ignore": 2})
+    assert written(find_nnunet(source)).description.ignore_values == (2,)
+    edit(source, labels={"background": 0, "whole": [1, 2], "core": [2]})
+    with pytest.raises(DataError, match="labels: found a name or a value that stands there twice"):
+        find_nnunet(source)
+    edit(source, labels={"background": 0, "whole": [1, 2]})
+    assert find_nnunet(source).labels == {"background": 0, "whole": [1, 2]}
+
+
+@pytest.mark.parametrize(
+    ("changes", "what"),
+    [
+        ({"file_ending": ".mha"}, "file_ending: found '.mha'; one of .nii"),
+        ({"labels": None}, "no channel_names .or modality. and labels"),
+        ({"labels": {"background": "x"}}, "a value that is no whole number"),
+    ],
+)
+def test_a_description_that_cannot_be_followed_is_refused(
+    tmp_path: Path, changes: dict[str, object], what: str
+) -> None:
+    source = write_nnunet(tmp_path)
+    edit(source, **changes)
+    with pytest.raises(DataError, match=what):
+        find_nnunet(source)
+
+
+def test_what_is_missing_or_called_otherwise_is_named(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"dataset.json: file: found no such file; a raw folder of nnU-Net has one"):
+        find_nnunet(tmp_path)
+    source = write_nnunet(tmp_path / "source")
+    (source / "labelsTr" / "p1_a.nii.gz").unlink()
+    with pytest.raises(DataError, match="p1_a.nii.gz: file: found no such file; each image of imagesTr has a label"):
+        find_nnunet(source)
+    (source / "imagesTr" / "notes.txt").write_text("x")
+    with pytest.raises(DataError, match="notes.txt: name: found a file of another name"):
+        find_nnunet(source)
+    (source / "dataset.json").write_text("{")
+    with pytest.raises(DataError, match="no readable JSON"):
+        find_nnunet(source)

@@ -1,0 +1,43 @@
+"""From somebody else's folder to a release that predicts, without a copy of an image."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+
+from command import Command
+from layouts import head, write_export, write_nnunet
+from perdure.release import Release
+
+SMALL = ("--filters", 2, "--kernel-size", 3, "--size", 16, "--spacing", 2, "--epochs", 1)
+
+
+@pytest.mark.parametrize(("layout", "write"), [("nnunet", write_nnunet), ("dicom", write_export)])
+def test_an_imported_folder_trains_a_release(command: Command, tmp_path: Path, layout: str, write: object) -> None:
+    write(tmp_path / "source")
+    data, base, cache = tmp_path / "data", tmp_path / "releases" / "base", tmp_path / "cache"
+    words = ("--out", data, "--salt", tmp_path / "salt", "--domain", "site-a")
+    command.succeeds("import", layout, tmp_path / "source", *words)
+    command.succeeds("train", "--data", data, "--domain", "site-a", "--out", base, "--cache", cache, *SMALL)
+    release = Release.open(base)
+    assert {structure.name for structure in release.contract.structures} == {"background", "ball", "core"}
+    assert release.identity.domains[0].counts.subjects["train"] >= 2
+
+
+def test_a_release_segments_the_series_of_an_export(command: Command, tmp_path: Path) -> None:
+    source = write_export(tmp_path / "source", patients=("MRN-1", "MRN-2", "MRN-3"))
+    data, base = tmp_path / "data", tmp_path / "base"
+    words = ("--domain", "site-a", "--out", base, "--cache", tmp_path / "cache")
+    command.succeeds("import", "dicom", source, "--out", data, "--salt", tmp_path / "salt", "--domain", "site-a")
+    command.succeeds("train", "--data", data, *words, *SMALL)
+    series = source / "series"
+    series.mkdir()
+    for k in range(16):
+        (next(source.glob("DOE_JANE0*")) / "DICOM" / f"IM{k}").rename(series / f"IM{k}")
+    command.succeeds("predict", "--release", base, "--input", series, "--out", tmp_path / "predicted")
+    written = nib.as_closest_canonical(nib.load(tmp_path / "predicted" / "series.dcm.nii.gz"))
+    assert written.shape == head(0)[0].shape
+    assert set(np.unique(written.dataobj)) <= {0, 1, 2}
