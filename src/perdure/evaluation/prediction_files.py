@@ -79,7 +79,7 @@ def predict_files(
     output.check(releases[0].contract)
     owner = _owner(releases, next((one for one in whose if one), None), output, weights)
     _check_owner(out, owner)
-    files = _images(source, out, match)
+    files = images_in(source, out, match)
     root = source if source.is_dir() else source.parent
     names = [file.relative_to(root) for file in files]
     segmenter: Segmenter
@@ -158,7 +158,12 @@ def _check_owner(out: Path, owner: Mapping[str, Any]) -> None:
             )
 
 
-def _images(source: Path, out: Path, match: str | None) -> list[Path]:
+def images_in(source: Path, out: Path, match: str | None = None) -> list[Path]:
+    """The image itself, or all of a folder and below it, hidden ones and those in `out` left out.
+
+    Raises:
+        EvaluationError: if there is none, or none of a name that `match` fits.
+    """
     from perdure.data.images import IMAGE_SUFFIXES, VOLUME_SUFFIXES
 
     suffixes = (*VOLUME_SUFFIXES, *IMAGE_SUFFIXES)
