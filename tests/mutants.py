@@ -106,6 +106,15 @@ MUTANTS = (
     Mutant("a damaged parent is restored", "evidence/ledger/restoring.py",
            "if folder.is_dir() and entry_of(folder, entries) == parent and _is_whole(folder, parent):",
            "if folder.is_dir() and entry_of(folder, entries) == parent:", "tests/evidence/ledger/test_restoring.py"),
+    Mutant("a class of both sides is shared between them", "evaluation/views.py",
+           "slices[index, where] += probability[:, own]",
+           "slices[index, where] += probability[:, own] / list(classes).count(own)", "tests/evaluation/test_views.py"),
+    Mutant("probabilities are written with the last axis fastest", "data/writing.py",
+           'one.tobytes(order="F")', "one.tobytes()", "tests/data/test_writing.py"),
+    Mutant("nnU-Net's arrays have the axes of the file", "evidence/exchange/nnunet.py",
+           "stored[::-1]", "stored", "tests/evidence/exchange/test_nnunet.py"),
+    Mutant("a z-score counts the air around a scan", "data/intensity.py",
+           "counted = np.zeros_like(there)", "counted = np.ones_like(there)", "tests/data/test_intensity.py"),
 )  # fmt: skip
 
 
