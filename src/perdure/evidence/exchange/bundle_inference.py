@@ -180,6 +180,13 @@ def _imports(spec: NetworkSpec) -> list[str]:
 def _refuse_expressions(name: str, value: object) -> None:
     if isinstance(value, str) and value.startswith(EVALUATED):
         raise NetworkError(f"Network {name!r} has the argument {value!r}, which MONAI would evaluate; leave it out.")
-    inner = value.values() if isinstance(value, Mapping) else value if isinstance(value, list | tuple) else ()
-    for one in inner:
-        _refuse_expressions(name, one)
+    if isinstance(value, Mapping):
+        for key, inner in value.items():
+            if str(key).startswith("_"):
+                raise NetworkError(
+                    f"Network {name!r} has the argument {key!r}, which MONAI would follow; leave it out."
+                )
+            _refuse_expressions(name, inner)
+    elif isinstance(value, list | tuple):
+        for inner in value:
+            _refuse_expressions(name, inner)
