@@ -62,8 +62,14 @@ def read_json(path: Path, kind: type[Kind]) -> Kind:
     try:
         return kind.model_validate(content)
     except ValidationError as error:
-        lines = [f"{path}: {'.'.join(map(str, e['loc']))}: {e['msg']}." for e in error.errors(include_url=False)]
-        raise NetworkError("\n".join(lines)) from error
+        raise refusal(str(path), error) from error
+
+
+def refusal(place: str, error: ValidationError) -> NetworkError:
+    """All that is wrong with the fields of a configuration, a line each, with where they stand before each."""
+    return NetworkError(
+        "\n".join(f"{place}: {'.'.join(map(str, e['loc']))}: {e['msg']}." for e in error.errors(include_url=False))
+    )
 
 
 def read_object(path: Path) -> dict[str, Any]:
@@ -94,8 +100,7 @@ def contract_of(path: Path, fields: Mapping[str, Any]) -> Contract:
     try:
         return Contract(**fields)
     except ValidationError as error:
-        lines = [f"{path}: {'.'.join(map(str, e['loc']))}: {e['msg']}." for e in error.errors(include_url=False)]
-        raise NetworkError("\n".join(lines)) from error
+        raise refusal(str(path), error) from error
 
 
 def structures_in_order(

@@ -18,6 +18,7 @@ from perdure.evidence.exchange.adoptable import (
     Adoptable,
     contract_of,
     read_object,
+    refusal,
     stored_orientation,
     structures_in_order,
 )
@@ -113,8 +114,7 @@ def _validated(path: Path, name: str, content: Mapping[str, Any], kind: type[Kin
     try:
         return kind.model_validate(content.get(name))
     except ValidationError as error:
-        lines = [f"{path}: {name}.{'.'.join(map(str, e['loc']))}: {e['msg']}." for e in error.errors(include_url=False)]
-        raise NetworkError("\n".join(lines)) from error
+        raise refusal(f"{path}: {name}", error) from error
 
 
 def _spec(config: BundleConfig, replaced: Mapping[str, Any]) -> NetworkSpec:

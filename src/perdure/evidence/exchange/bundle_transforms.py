@@ -77,12 +77,10 @@ class Prepared(_Contract):
             if volumetric:
                 meta["own_affine"] = torch.as_tensor(np.asarray(image.affine, np.float64))
             pixels = self._pixels(own[0] if volumetric else own[: 3 if len(own) >= 3 else 1], meta)
-            corner = centred(pixels.shape[2:], self.extents(pixels.shape[2:]))
+            extents = self.extents(pixels.shape[2:])
+            corner = centred(pixels.shape[2:], extents)
             black = padding(self.contract.intensity, self.contract.channels)
-            cut = [
-                window(pixels[:, i], corner, self.extents(pixels.shape[2:]), black[i])
-                for i in range(self.contract.channels)
-            ]
+            cut = [window(pixels[:, i], corner, extents, black[i]) for i in range(self.contract.channels)]
             stacked = np.stack(cut, axis=0)  # (channels, slices or 1, *spatial)
             whole = self.contract.spatial_dims == 3 or not volumetric
             result[key] = MetaTensor(torch.from_numpy(stacked[:, 0] if whole else stacked), meta=meta)

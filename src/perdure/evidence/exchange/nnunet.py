@@ -22,6 +22,7 @@ from perdure.evidence.exchange.adoptable import (
     Read,
     contract_of,
     read_json,
+    refusal,
     stored_orientation,
     structures_in_order,
 )
@@ -149,9 +150,7 @@ def _configuration(path: Path, plans: _Plans, name: str) -> _Configuration:
     try:
         found = _Configuration.model_validate(fields)
     except ValidationError as error:
-        place = f"{path}: configurations: {name}"
-        lines = [f"{place}: {'.'.join(map(str, e['loc']))}: {e['msg']}." for e in error.errors(include_url=False)]
-        raise NetworkError("\n".join(lines)) from error
+        raise refusal(f"{path}: configurations: {name}", error) from error
     if found.previous_stage is not None:
         raise NetworkError(
             f"{path}: {name} is the second stage of a cascade: it also takes what {found.previous_stage} has "
