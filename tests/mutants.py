@@ -130,6 +130,15 @@ MUTANTS = (
     Mutant("an old segmentation taken for one of all images that a PACS has", "evaluation/study.py",
            "if segmented_instances(whole) != set(instances):", "if not segmented_instances(whole):",
            "tests/flow/test_pacs.py"),
+    Mutant("a class of both sides is shared between them", "evaluation/views.py",
+           "slices[index, where] += probability[:, own]",
+           "slices[index, where] += probability[:, own] / list(classes).count(own)", "tests/evaluation/test_views.py"),
+    Mutant("probabilities are written with the last axis fastest", "data/writing.py",
+           'one.tobytes(order="F")', "one.tobytes()", "tests/data/test_writing.py"),
+    Mutant("nnU-Net's arrays have the axes of the file", "evidence/exchange/nnunet.py",
+           "stored[::-1]", "stored", "tests/evidence/exchange/test_nnunet.py"),
+    Mutant("a z-score counts the air around a scan", "data/intensity.py",
+           "counted = np.zeros_like(there)", "counted = np.ones_like(there)", "tests/data/test_intensity.py"),
 )  # fmt: skip
 
 

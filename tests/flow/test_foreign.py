@@ -63,3 +63,36 @@ def test_what_is_adopted_is_said_once(place: Path, command: Command, words: tupl
     assert ended.code == 2
     assert why in ended.err
     assert not (place / "base").exists()
+
+
+def test_a_release_leaves_as_a_bundle_and_comes_back_with_its_contract(place: Path, command: Command) -> None:
+    settings = ("--network-arg", "channels=[2,4]", "--network-arg", "strides=[2]", "--epochs", 1)
+    train = ("train", "--data", "data", "--domain", "scanner-a", "--network", "monai:UNet", *settings)
+    command.succeeds(*train, "--view", "axial", "--mean", 0.5, "--out", "releases/a")
+    export = ("export", "releases/a", "--format", "monai", "--out", "bundle", "--input", "data/images/scanner-a")
+    assert command.succeeds(*export, "--json").json["different"] == 0
+    adopt = ("adopt", "--bundle", "bundle", "--data", "data", "--domain", "scanner-a")
+    back = command.succeeds(*adopt, "--out", "back/a", "--json").json
+    first = command.succeeds("inspect", "releases/a", "--json").json
+    assert (back["contract"], back["network"]) == (first["contract"], first["network"])
+    ended = command(*adopt, "--out", "back/b", "--size", 16)
+    assert ended.code == 1
+    assert "release.json: says the network and its input contract; leave out size" in ended.err
+    # without what Perdure wrote beside it, it is a bundle like any other
+    (place / "bundle" / "docs" / "release.json").unlink()
+    ended = command.succeeds(*adopt, "--out", "back/c", "--view", "axial", "--json")
+    assert ended.json["contract"]["size"] == first["contract"]["size"]
+    assert any("Prepared" in sentence for sentence in ended.json["differences"])
+    for release in ("releases/a", "back/a"):
+        command.succeeds("predict", "--release", release, "--input", "data/images", "--out", f"p/{release}")
+    files = sorted(path.relative_to(place / "p/back/a") for path in (place / "p/back/a").rglob("*.nii.gz"))
+    assert len(files) == 8
+    for file in files:
+        assert (place / "p/back/a" / file).read_bytes() == (place / "p/releases/a" / file).read_bytes()
+
+
+def test_an_export_that_is_there_is_not_overwritten(place: Path, command: Command) -> None:
+    (place / "bundle").mkdir()
+    ended = command("export", "releases/a", "--format", "monai", "--out", "bundle")
+    assert ended.code == 1
+    assert "bundle exists, and nothing is overwritten" in ended.err

@@ -9,7 +9,7 @@ import typer
 
 from perdure.cli import options
 from perdure.cli.console import counting, note, progress_bar, show
-from perdure.cli.foreign import Chosen, check_source, from_nnunet
+from perdure.cli.foreign import Chosen, check_source, from_bundle, from_nnunet
 from perdure.cli.requests import (
     check_free,
     check_network,
@@ -90,6 +90,8 @@ def adopt(
         checking = counting(bar, "checking data")
         if nnunet is not None:
             chosen = from_nnunet(nnunet, data, domain, cache, checking, fold=fold, stored=stored)
+        elif bundle is not None:
+            chosen = from_bundle(context, bundle, data, domain, cache, checking)
         else:
             assert network is not None
             spec = network_spec(network, network_arg, filters=filters, kernel_size=kernel_size)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from perdure.cli.requests import check_answer
+from perdure.cli.requests import check_answer, named_values
 from perdure.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ def check_source(context: typer.Context, sources: Mapping[str, object]) -> None:
         raise ConfigurationError(
             f"{found}: name one of --network (with --weights), --nnunet and --bundle to say what is adopted."
         )
-    foreign = {"nnunet": ("fold", "stored"), "bundle": ()}
+    foreign = {"nnunet": ("fold", "stored"), "bundle": ("network_arg",)}
     own = foreign.get(named[0], NETWORK)
     others = {*NETWORK, *foreign["nnunet"], *(CONTRACT if named[0] == "nnunet" else ())} - set(own)
     if wrong := sorted(others & given(context, others).keys()):
@@ -104,6 +104,42 @@ def from_nnunet(
 
     dataset = Dataset.open(data)
     found = read_nnunet(folder, dataset, domain, fold=fold, stored=stored)
+    return _checked(found, dataset, domain, cache, progress)
+
+
+def from_bundle(
+    context: typer.Context,
+    folder: Path,
+    data: Path,
+    domain: str,
+    cache: Path | None,
+    progress: Callable[[int, int], None],
+) -> Chosen:
+    """What a MONAI bundle gives; options of network and contract that were said take the place of what it says.
+
+    Raises:
+        NetworkError: if it cannot be adopted.
+        DataError: if the data do not fit to it.
+    """
+    from perdure.data import Dataset
+    from perdure.evidence.exchange.bundle_reading import read_bundle
+
+    said = given(context, CONTRACT)
+    if "dims" in said:
+        said["spatial_dims"] = said.pop("dims")
+    if "spacing" in said:
+        said["spacing"] = (said["spacing"],) * 3
+    dataset = Dataset.open(data)
+    found = read_bundle(
+        folder,
+        dataset,
+        domain,
+        arguments=named_values("--network-arg", context.params["network_arg"], "channels=[8,16]", {}),
+        options=said,
+        trusted=context.params["trust"] or (),
+        progress=progress,
+        cache=cache,
+    )
     return _checked(found, dataset, domain, cache, progress)
 
 

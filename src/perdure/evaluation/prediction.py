@@ -62,7 +62,7 @@ class Predictor:
         self.largest_value = int(self._values.max())
         # a network that halves more often needs more
         needed = size_multiple(release.identity.network) or (1,) * len(self.contract.size)
-        self._multiple = tuple(math.lcm(MULTIPLE, one) for one in needed)
+        self.multiple = tuple(math.lcm(MULTIPLE, one) for one in needed)
         self._black = padding(self.contract.intensity, self.contract.channels)
 
     def classes(self, pixels: Pixels, grid: Grid) -> NDArray[np.uint8]:
@@ -151,7 +151,7 @@ class Predictor:
         spatial, size = pixels.shape[2:], self.contract.size
         volume = self.contract.spatial_dims == 3
         larger = [
-            have if volume else -(-have // times) * times for have, times in zip(spatial, self._multiple, strict=True)
+            have if volume else -(-have // times) * times for have, times in zip(spatial, self.multiple, strict=True)
         ]
         wanted = tuple(want if have <= want else more for have, want, more in zip(spatial, size, larger, strict=True))
         inputs, before = self._cut(pixels, wanted)

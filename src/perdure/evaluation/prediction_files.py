@@ -93,7 +93,7 @@ def predict_files(
     output = output or Output()
     checked = check_results(release, out, domain=domain, output=output, weights=weights)
     releases, owner = checked.releases, checked.owner
-    files = _images(source, out, match)
+    files = images_in(source, out, match)
     root = source.parent if files == [source] else source
     names = [file.relative_to(root) for file in files]
     segmenter: Segmenter
@@ -204,7 +204,12 @@ def _check_owner(out: Path, owner: Mapping[str, Any]) -> None:
             )
 
 
-def _images(source: Path, out: Path, match: str | None) -> list[Path]:
+def images_in(source: Path, out: Path, match: str | None = None) -> list[Path]:
+    """The image itself, or all of a folder and below it, hidden ones and those in `out` left out.
+
+    Raises:
+        EvaluationError: if there is none, or none of a name that `match` fits.
+    """
     from perdure.data.listing import READABLE, images_below
 
     if not source.exists():

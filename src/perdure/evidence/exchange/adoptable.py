@@ -5,21 +5,26 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from perdure.errors import DataError, NetworkError, Problem
+from perdure.types import Contract
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from torch import nn
 
     from perdure.data import Dataset
     from perdure.data.manifest import Description
-    from perdure.types import Contract, Structure
+    from perdure.types import Structure
 
+VIEWS: dict[str, Literal["coronal", "axial", "sagittal"]] = {
+    **dict.fromkeys("AP", "coronal"), **dict.fromkeys("IS", "axial"), **dict.fromkeys("LR", "sagittal"),
+}  # fmt: skip
+"""The view of a network whose slices follow each other along an axis of this code."""
 _LARGEST = 64 * 2**20
 """Bytes of a configuration that is read; theirs have some ten thousand."""
 
@@ -57,8 +62,14 @@ def read_json(path: Path, kind: type[Kind]) -> Kind:
     try:
         return kind.model_validate(content)
     except ValidationError as error:
-        lines = [f"{path}: {'.'.join(map(str, e['loc']))}: {e['msg']}." for e in error.errors(include_url=False)]
-        raise NetworkError("\n".join(lines)) from error
+        raise refusal(str(path), error) from error
+
+
+def refusal(place: str, error: ValidationError) -> NetworkError:
+    """All that is wrong with the fields of a configuration, a line each, with where they stand before each."""
+    return NetworkError(
+        "\n".join(f"{place}: {'.'.join(map(str, e['loc']))}: {e['msg']}." for e in error.errors(include_url=False))
+    )
 
 
 def read_object(path: Path) -> dict[str, Any]:
@@ -78,6 +89,18 @@ def read_object(path: Path) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise NetworkError(f"{path}: found {type(content).__name__}; it must hold an object.")
     return content
+
+
+def contract_of(path: Path, fields: Mapping[str, Any]) -> Contract:
+    """The contract with these fields, which a file says.
+
+    Raises:
+        NetworkError: if no contract can have them.
+    """
+    try:
+        return Contract(**fields)
+    except ValidationError as error:
+        raise refusal(str(path), error) from error
 
 
 def structures_in_order(

@@ -84,11 +84,12 @@ def agreement(
         DataError: if an image cannot be read or prepared.
     """
     contract = release.contract
-    # pictures and volumes as the network takes them, for those that are made up have no grid of their own
-    inputs = [prepare_image(path, contract).pixels for path in images] or made_up(contract, is_larger_too=is_larger_too)
+    inputs: Sequence[Path | NDArray[np.float32]] = images or made_up(contract, is_larger_too=is_larger_too)
     compared = different = 0
-    for done, pixels in enumerate(inputs, 1):
-        first, second = (_labels(one, pixels) for one in (release, other))
+    for done, one in enumerate(inputs, 1):
+        # as the network takes them, because those that are made up have no grid of their own
+        pixels = prepare_image(one, contract).pixels if isinstance(one, Path) else one
+        first, second = (_labels(predictor, pixels) for predictor in (release, other))
         compared += first.size
         different += int(np.count_nonzero(first != second))
         progress(done, len(inputs))

@@ -16,19 +16,26 @@ from typing import TYPE_CHECKING, Any, Literal
 from pydantic import Field, ValidationError
 
 from perdure.errors import NetworkError
-from perdure.evidence.exchange.adoptable import Adoptable, Read, read_json, stored_orientation, structures_in_order
+from perdure.evidence.exchange.adoptable import (
+    VIEWS,
+    Adoptable,
+    Read,
+    contract_of,
+    read_json,
+    refusal,
+    stored_orientation,
+    structures_in_order,
+)
 from perdure.models import NetworkSpec, build
 from perdure.models.nnunet import CLASSES, PACKAGE, PREFIX, network_arguments, read_checkpoint
-from perdure.types import Contract, Intensity
+from perdure.types import Intensity
 
 if TYPE_CHECKING:
     from perdure.data import Dataset
 
 PLANS, DATASET, CHECKPOINT = "plans.json", "dataset.json", "checkpoint_final.pth"
 _IGNORE = "ignore"
-_VIEWS: dict[str, Literal["coronal", "axial", "sagittal"]] = {
-    **dict.fromkeys("AP", "coronal"), **dict.fromkeys("IS", "axial"), **dict.fromkeys("LR", "sagittal"),
-}  # fmt: skip
+_AXES = {**dict.fromkeys("AP", "A"), **dict.fromkeys("LR", "R"), **dict.fromkeys("IS", "S")}
 _READERS = {"SimpleITKIO": None, "NibabelIO": None, "NibabelIOWithReorient": "RAS"}
 """What reads images, and how it turns them; None as they lie in their files."""
 
@@ -85,16 +92,17 @@ def read_nnunet(
     _check_channels(folder, described)
     names = _outputs(folder / DATASET, described)
     structures = structures_in_order(names, dataset.description, dataset.folder, folder / DATASET)
-    contract = Contract(
-        task="segmentation",
-        modality=dataset.description.modality,
-        structures=structures,
-        channels=1,
-        spatial_dims=_dims(configuration),
-        size=configuration.patch_size,
-        intensity=_intensity(folder / PLANS, plans, configuration),
+    fields = {
+        "task": "segmentation",
+        "modality": dataset.description.modality,
+        "structures": structures,
+        "channels": 1,
+        "spatial_dims": _dims(configuration),
+        "size": configuration.patch_size,
+        "intensity": _intensity(folder / PLANS, plans, configuration),
         **_grid(folder / PLANS, plans, configuration, stored or _stored(plans, folder, dataset, domain)),
-    )
+    }
+    contract = contract_of(folder / PLANS, fields)
     spec = _spec(folder / PLANS, configuration.architecture)
     network = build(spec, channels=1, classes=len(names), spatial_dims=contract.spatial_dims)
     own = {key: tuple(value.shape) for key, value in network.state_dict().items()}
@@ -142,9 +150,7 @@ def _configuration(path: Path, plans: _Plans, name: str) -> _Configuration:
     try:
         found = _Configuration.model_validate(fields)
     except ValidationError as error:
-        place = f"{path}: configurations: {name}"
-        lines = [f"{place}: {'.'.join(map(str, e['loc']))}: {e['msg']}." for e in error.errors(include_url=False)]
-        raise NetworkError("\n".join(lines)) from error
+        raise refusal(f"{path}: configurations: {name}", error) from error
     if found.previous_stage is not None:
         raise NetworkError(
             f"{path}: {name} is the second stage of a cascade: it also takes what {found.previous_stage} has "
@@ -220,6 +226,8 @@ def _grid(path: Path, plans: _Plans, configuration: _Configuration, stored: str)
     """Orientation, spacing and view of the network's grid."""
     if sorted(plans.transpose_forward) != [0, 1, 2]:
         raise NetworkError(f"{path}: transpose_forward: found {plans.transpose_forward}; it must name each axis once.")
+    if sorted(_AXES.get(code, "") for code in stored) != ["A", "R", "S"]:
+        raise NetworkError(f"--stored {stored}: must name each body axis once, as RAS or LPS.")
     reversed_codes = stored[::-1]  # nnU-Net's arrays have the last axis of a file first
     orientation = "".join(reversed_codes[axis] for axis in plans.transpose_forward)
     dims = len(configuration.patch_size)
@@ -227,7 +235,7 @@ def _grid(path: Path, plans: _Plans, configuration: _Configuration, stored: str)
         raise NetworkError(f"{path}: spacing: found {configuration.spacing} for a patch of {dims} axes.")
     between = plans.original_median_spacing_after_transp[0]
     spacing = configuration.spacing if dims == 3 else (between, *configuration.spacing)
-    view = _VIEWS[orientation[0]] if dims == 2 else None
+    view = VIEWS[orientation[0]] if dims == 2 else None
     return {"orientation": orientation, "spacing": spacing, "view": view}
 
 
