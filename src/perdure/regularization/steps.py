@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from perdure.errors import MethodError
+from perdure.regularization.partial_steps import Part, Pull
 from perdure.regularization.quadratic import Quadratic, cost, multiplier
 
 if TYPE_CHECKING:
@@ -43,25 +44,20 @@ def scaled_steps(
     Raises:
         MethodError: if an entry does not fit a parameter of the model.
     """
-    shares = _shares(model, scale)
-    parameters = [parameter for parameter, _ in shares]
-    before: list[Tensor] = []
+    parts = [Part(parameter, share) for parameter, share in _shares(model, scale)]
 
     def remember(*_: Any) -> None:
-        before[:] = [parameter.detach().clone() for parameter in parameters]
+        groups = {id(p): group for group in optimizer.param_groups for p in group["params"]} if not floor else {}
+        for part in parts:
+            part.remember(optimizer, groups.get(id(part.parameter)))
 
-    @torch.no_grad()
     def rescale(*_: Any) -> None:
         if not has_stepped(optimizer):
             return
         rates = {id(p): group["lr"] for group in optimizer.param_groups for p in group["params"]} if floor else {}
-        for (parameter, share), old in zip(shares, before, strict=True):
-            if rate := rates.get(id(parameter)):
-                share = share.clamp_min(min(floor / rate, 1.0))
-            # at both ends bit for bit: lerp turns -0 into 0, and 0 times an infinite step into NaN
-            end = torch.where(share == 0, old, parameter)
-            parameter.copy_(torch.where((share == 0) | (share == 1), end, torch.lerp(old, parameter, share)))
-        before.clear()
+        for part in parts:
+            rate = rates.get(id(part.parameter))
+            part.rescale(optimizer, min(floor / rate, 1.0) if rate else 0.0)
 
     handles = [optimizer.register_step_pre_hook(remember), optimizer.register_step_post_hook(rescale)]
     try:
@@ -101,20 +97,21 @@ def masked_gradients(model: nn.Module, optimizer: Optimizer, scale: Mapping[str,
 
 
 @contextmanager
-def pulled_steps(model: nn.Module, optimizer: Optimizer, quadratic: Quadratic) -> Iterator[None]:
+def pulled_steps(model: nn.Module, optimizer: Optimizer, quadratic: Quadratic, factor: float = 1.0) -> Iterator[None]:
     r"""Applies a quadratic penalty after each step, by its implicit (backward Euler, proximal) solution.
 
-    .. math:: \theta \leftarrow \frac{\theta + a\,c}{1 + a}, \qquad a = H r
+    .. math:: \theta \leftarrow \frac{\theta + a\,c}{1 + a}, \qquad a = f H r
 
     r is the parameter's `rate_of`. A bend of 0 leaves the step as it is, bit for bit; no bend, however large, diverges.
 
     Args:
         model: its parameters are found by name.
         optimizer: one of `KNOWN`.
-        quadratic: ½ Σ H (θ - c)² is the penalty.
+        quadratic: f/2 Σ H (θ - c)² is the penalty.
+        factor: f.
     """
     parameters = dict(model.named_parameters())
-    names = {id(parameters[name]): name for name in quadratic.bend}
+    pulls = {id(parameters[name]): Pull(quadratic, name, factor) for name in quadratic.bend}
 
     @torch.no_grad()
     def pull(*_: Any) -> None:
@@ -122,16 +119,9 @@ def pulled_steps(model: nn.Module, optimizer: Optimizer, quadratic: Quadratic) -
             return
         for group in optimizer.param_groups:
             for parameter in group["params"]:
-                name = names.get(id(parameter))
-                if name is None or not parameter.requires_grad:
-                    continue
-                # a / (1 + a), written so that an `a` of 0 and of infinity give 0 and 1
-                share = 1 / (1 + 1 / (rate_of(optimizer, group, parameter) * quadratic.bend[name]))
-                place = quadratic.place(name, parameter.dtype)
-                pulled = torch.lerp(parameter, place, share.to(parameter))
-                # at both ends bit for bit: lerp turns -0 into 0, and infinity into NaN
-                end = torch.where(share == 0, parameter, place)
-                parameter.copy_(torch.where((share == 0) | (share == 1), end, pulled))
+                one = pulls.get(id(parameter))
+                if one is not None and parameter.requires_grad:
+                    one(parameter, rate_of(optimizer, group, parameter))
 
     handle = optimizer.register_step_post_hook(pull)
     try:
@@ -289,12 +279,12 @@ def _shares(model: nn.Module, scale: Mapping[str, Tensor]) -> list[tuple[nn.Para
             )
         parameter = parameters[name]
         try:
-            full = share.to(parameter).expand_as(parameter)
+            share.expand_as(parameter)
         except RuntimeError as error:
             raise MethodError(
                 f"Importance of {name!r} has shape {tuple(share.shape)}, which does not broadcast to the parameter's "
                 f"{tuple(parameter.shape)}."
             ) from error
         # one that is frozen now too: it may be set free before the context ends
-        shares.append((parameter, full))
+        shares.append((parameter, share.to(parameter)))
     return shares

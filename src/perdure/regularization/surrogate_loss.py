@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import torch
@@ -160,10 +160,7 @@ class SurrogateLoss(Regularizer):
         if self.strength == "auto":
             held = bounded_steps(model, optimizer, quadratic, self._allowed - 0.5 * self._offset(past), past.report)
         elif self.step == "proximal":
-            # a strength beyond the type of the parameters times an importance of 0 is NaN, and has to be 0
-            factor = 2 * self.scale(past)
-            bend = {name: (factor * omega).nan_to_num(0.0, math.inf) for name, omega in quadratic.bend.items()}
-            held = pulled_steps(model, optimizer, replace(quadratic, bend=bend))
+            held = pulled_steps(model, optimizer, quadratic, 2 * self.scale(past))
         else:
             held = self._stable_steps(model, optimizer, past)
         with held:

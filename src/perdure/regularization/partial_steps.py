@@ -1,0 +1,175 @@
+"""A step of one parameter that is taken in part only, or followed by a pull: exact at both ends, and at little cost.
+
+Whoever is to stay stays bit for bit, and so does whoever is free. Between the two, an optimizer's own step reads and
+writes each value some five times; what is done here adds one or two of these wherever it can.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+    from torch.optim import Optimizer
+
+    from perdure.regularization.quadratic import Quadratic
+
+FEW = 1 / 8
+"""Of a parameter's values: up to so many at the ends are put back one by one."""
+
+
+class Part:
+    """The share of its steps that one parameter takes.
+
+    Args:
+        parameter: of the model.
+        share: s in [0, 1], broadcastable to it.
+    """
+
+    def __init__(self, parameter: nn.Parameter, share: Tensor) -> None:
+        self.parameter = parameter
+        self.share = share
+        stays, goes = share == 0, share == 1
+        self._is_mask = bool((stays | goes).all())
+        self._stays = stays
+        self._left: Tensor | None = None
+        self._layout: tuple[int, ...] | None = None
+        self._ends: tuple[Tensor, Tensor] | None = None
+        self._rate: float | None = None
+        self._before: Tensor | None = None
+
+    @torch.no_grad()
+    def remember(self, optimizer: Optimizer, group: Mapping[str, Any] | None) -> None:
+        """What has to be known of the parameter before the step.
+
+        Args:
+            optimizer: that will move it.
+            group: of the optimizer; None where the step has to be looked at as a whole.
+        """
+        parameter = self.parameter
+        self._rate = None
+        if group is not None and _moves_by_its_buffer(optimizer, group) and parameter.grad is not None:
+            ends = self._few_ends()
+            if ends is not None:
+                self._rate = float(group["lr"])
+                self._before = _flat(parameter)[ends[0]] if ends[0].numel() else None
+                return
+        if self._before is None or self._before.shape != parameter.shape:
+            self._before = torch.empty_like(parameter)
+        self._before.copy_(parameter)
+
+    @torch.no_grad()
+    def rescale(self, optimizer: Optimizer, least: float = 0.0) -> None:
+        """Takes back what the parameter moved too far.
+
+        Args:
+            optimizer: that has moved it.
+            least: no share is below it.
+        """
+        if self._rate is not None:
+            self._compensate(optimizer.state[self.parameter]["momentum_buffer"], self._rate)
+            return
+        before = self._before
+        assert before is not None
+        if self._is_mask and not least:
+            if self._stays.stride() != self.parameter.stride():
+                # of the parameter's shape and layout: to spread a mask over kernels takes longer than all else
+                self._stays = torch.empty_like(self.parameter, dtype=torch.bool).copy_(self._stays)
+            torch.where(self._stays, before, self.parameter, out=self.parameter)
+            return
+        share = self.share.clamp_min(least) if least else self.share
+        new = torch.lerp(before, self.parameter, share)
+        # lerp turns -0 into 0, and 0 times an infinite step into NaN
+        new = torch.where(share == 0, before, new)
+        self.parameter.copy_(torch.where(share == 1, self.parameter, new))
+
+    def _compensate(self, moved: Tensor, rate: float) -> None:
+        """The step was minus the rate times the buffer: what is too much of it is added again."""
+        parameter, ends = self.parameter, self._ends
+        assert ends is not None
+        stays, goes = ends
+        flat = _flat(parameter)
+        free = flat[goes] if goes.numel() else None
+        if self._left is None:
+            self._left = 1 - self.share
+        parameter.addcmul_(moved, self._left, value=rate)
+        if free is not None:
+            flat[goes] = free
+        if self._before is not None:
+            flat[stays] = self._before
+
+    def _few_ends(self) -> tuple[Tensor, Tensor] | None:
+        """Where s is 0 and where it is 1, in the order of the parameter's memory; None where that is not few."""
+        parameter = self.parameter
+        if self._layout != parameter.stride():
+            self._layout, self._ends = parameter.stride(), None
+            if _is_dense(parameter):
+                share = _flat(torch.empty_like(parameter).copy_(self.share))
+                ends = (share == 0).nonzero()[:, 0], (share == 1).nonzero()[:, 0]
+                if sum(end.numel() for end in ends) <= FEW * parameter.numel():
+                    self._ends = ends
+        return self._ends
+
+
+class Pull:
+    """The pull of a quadratic on one parameter, after its step.
+
+    Args:
+        quadratic: with its bend H and its centre c.
+        name: of the parameter.
+        factor: of the bend.
+    """
+
+    def __init__(self, quadratic: Quadratic, name: str, factor: float) -> None:
+        self._quadratic = quadratic
+        self._name = name
+        self._factor = factor
+        self._place: Tensor | None = None
+        self._share: Tensor | None = None
+        self._ends: tuple[bool, bool] = (False, False)
+        self._rate: float | None = None
+
+    def __call__(self, parameter: Tensor, rate: float | Tensor) -> None:
+        """Pulls it, by the share a / (1 + a) with a = f H r.
+
+        Args:
+            parameter: after the step.
+            rate: r, see `steps.rate_of`.
+        """
+        # under SGD it changes with the learning rate alone
+        if not isinstance(rate, float) or rate != self._rate or self._share is None:
+            self._rate = rate if isinstance(rate, float) else None
+            # a strength beyond the type of the parameters times an importance of 0 is NaN, and has to be 0
+            bend = (self._factor * self._quadratic.bend[self._name]).nan_to_num(0.0, float("inf"))
+            # written so that an a of 0 and of infinity give 0 and 1
+            self._share = (1 / (1 + 1 / (rate * bend))).to(parameter)
+            self._ends = bool((self._share == 0).any()), bool((self._share == 1).any())
+        if self._place is None:
+            self._place = self._quadratic.place(self._name, parameter.dtype)
+        share, place = self._share, self._place
+        if not any(self._ends):
+            torch.lerp(parameter, place, share, out=parameter)
+            return
+        # lerp turns -0 into 0, and infinity into NaN
+        pulled = torch.where(share == 0, parameter, torch.lerp(parameter, place, share))
+        parameter.copy_(torch.where(share == 1, place, pulled))
+
+
+def _moves_by_its_buffer(optimizer: Optimizer, group: Mapping[str, Any]) -> bool:
+    """Whether a step is minus the learning rate times the momentum that the optimizer keeps."""
+    plain = not group.get("nesterov") and not group.get("maximize")
+    return isinstance(optimizer, torch.optim.SGD) and bool(group.get("momentum")) and plain
+
+
+def _is_dense(tensor: Tensor) -> bool:
+    layouts = [torch.contiguous_format]
+    layouts += [torch.channels_last] if tensor.ndim == 4 else [torch.channels_last_3d] if tensor.ndim == 5 else []
+    return any(tensor.is_contiguous(memory_format=layout) for layout in layouts)
+
+
+def _flat(tensor: Tensor) -> Tensor:
+    """Its values in the order of memory."""
+    return torch.as_strided(tensor.detach(), (tensor.numel(),), (1,))
