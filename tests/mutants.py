@@ -106,6 +106,23 @@ MUTANTS = (
     Mutant("a damaged parent is restored", "evidence/ledger/restoring.py",
            "if folder.is_dir() and entry_of(folder, entries) == parent and _is_whole(folder, parent):",
            "if folder.is_dir() and entry_of(folder, entries) == parent:", "tests/evidence/ledger/test_restoring.py"),
+    Mutant("row and column spacing swapped", "data/dicom/stack.py",
+           "np.asarray(first.rightwards) * first.spacing[1]", "np.asarray(first.rightwards) * first.spacing[0]",
+           "tests/data/dicom/test_series.py"),
+    Mutant("patient coordinates of DICOM taken for those of NIfTI", "data/dicom/stack.py",
+           "np.diag([-1.0, -1.0, 1.0, 1.0])", "np.eye(4)", "tests/data/dicom/test_series.py"),
+    Mutant("MONOCHROME1 is not turned round", "data/dicom/pixels.py",
+           "if not instance.inverted:", "if instance.bits:", "tests/data/dicom/test_series.py"),
+    Mutant("the rescaling of the first slice is used for all", "data/dicom/series.py",
+           "rescaled(frames[one.instance.file][one.frame], one.plane)",
+           "rescaled(frames[one.instance.file][one.frame], series.slices[0].plane)", "tests/data/dicom/test_series.py"),
+    Mutant("a hole in a contour is filled", "data/dicom/contours.py",
+           "masks[k] ^= _inside", "masks[k] |= _inside", "tests/data/dicom/test_labels.py"),
+    Mutant("a missing slice is passed over", "data/dicom/stack.py",
+           "> UNEVEN * usual or steps.max() > 1.5 * usual", "> len(steps) * usual", "tests/data/dicom/test_series.py"),
+    Mutant("a list may name files outside of the source", "data/places.py",
+           "file = file_in(path.parent.parent / source, name) if",
+           "file = (path.parent.parent / source / name) if", "tests/data/test_places.py"),
 )  # fmt: skip
 
 
