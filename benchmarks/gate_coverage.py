@@ -3,7 +3,8 @@
     python benchmarks/gate_coverage.py [--trials 4000]
 
 Of each distribution and number of subjects: the share of samples whose 95 % interval holds the true mean, and the share
-whose lower end lies above it. With the margin at the true mean the second is the false acceptance.
+whose lower end lies above it. With the margin at the true mean the second is the false acceptance. The last table has
+guards against a few subjects who lose much and whom a sample may lack.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from perdure.evaluation import kappa
+from perdure.evaluation.bounded import bounded_p
 from perdure.evaluation.noninferiority import compare_kappas
 from perdure.evaluation.studentized import RESAMPLES, mean_bounds
 
@@ -200,8 +202,74 @@ def kappa_rows(trials: int) -> Iterator[str]:
             yield f"| {name} | {cases} | {n} | {true:.3f} | {' | '.join(cells)} | {width:.2f} |"
 
 
+def rare(share: float, loss: float, others: float) -> Sample:
+    """Some subjects lose so much more than the others, whose changes have a mean of 0 and this deviation."""
+    return lambda rng, shape: np.clip(rng.normal(0, others, shape) - loss * (rng.random(shape) < share), -1, 1)
+
+
+def dice_around(mean: float) -> Sample:
+    """Changes of the shape of `dice`, with another mean."""
+    shift = mean - float(dice(np.random.default_rng(5), (1, 2_000_000)).mean())
+    return lambda rng, shape: dice(rng, shape) + shift
+
+
+MARGIN = 0.02
+INTOLERABLE: dict[str, Sample] = {
+    "Dice, mean loss .02": dice_around(-MARGIN),
+    "1 in 20 loses .4, others nothing": rare(0.05, 0.4, 0.0),
+    "1 in 10 loses .2, others nothing": rare(0.1, 0.2, 0.0),
+    "1 in 20 loses .4, others change by .001": rare(0.05, 0.4, 0.001),
+    "1 in 20 loses .4, others change by .005": rare(0.05, 0.4, 0.005),
+    "1 in 20 loses .4, others change by .03": rare(0.05, 0.4, 0.03),
+}
+HARMLESS: dict[str, Sample] = {
+    "nobody changes": rare(0, 0, 0.0),
+    "all change by .001": rare(0, 0, 0.001),
+    "all change by .005": rare(0, 0, 0.005),
+    "Dice, no mean loss": dice_around(0.0),
+}
+UNCHANGED = 1e-6
+GUARDS = ("none", "half unchanged", "half within margin / 10", "largest loss 1", "largest loss .5")
+
+
+def guarded(x: NDArray[np.float64]) -> dict[str, NDArray[np.bool_]]:
+    """Which samples each guard accepts with the margin at `MARGIN`.
+
+    `half unchanged` asks for the bound by betting on a loss of at most 1 where at least half of the subjects did not
+    change; `half within margin / 10` the same with another idea of no change; the last two ask for it always.
+    """
+    pieces = [mean_bounds(piece, -MARGIN, LEVEL) for piece in np.array_split(x, max(1, len(x) // 500))]
+    plain = np.concatenate([(part.low > -MARGIN) & (part.p_above <= LEVEL / 2) for part in pieces])
+    bets = {
+        largest: np.array([bounded_p(np.maximum(one, -largest), -largest, -MARGIN) <= LEVEL / 2 for one in x])
+        for largest in (1.0, 0.5)
+    }
+    still = {limit: (np.abs(x) <= limit).mean(axis=1) >= 0.5 for limit in (UNCHANGED, MARGIN / 10)}
+    return dict(
+        zip(
+            GUARDS,
+            (
+                plain,
+                plain & (~still[UNCHANGED] | bets[1.0]),
+                plain & (~still[MARGIN / 10] | bets[1.0]),
+                plain & bets[1.0],
+                plain & bets[0.5],
+            ),
+            strict=True,
+        )
+    )
+
+
+def guard_rows(trials: int) -> Iterator[str]:
+    """One line of the table a distribution and size: how often each guard accepts."""
+    for name, sample in {**INTOLERABLE, **HARMLESS}.items():
+        for n in (6, 20, 60, 200):
+            found = guarded(sample(np.random.default_rng(n), (trials, n)))
+            yield f"| {name} | {n} | {' | '.join(f'{one.mean():.3f}' for one in found.values())} |"
+
+
 def main() -> None:
-    """Prints both tables as Markdown."""
+    """Prints the tables as Markdown."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--trials", type=int, default=4000, help="samples of each kind (default: %(default)s)")
     trials = parser.parse_args().trials
@@ -216,6 +284,11 @@ def main() -> None:
     _say("\n| grades | cases a subject | n | true change | jackknife | with two made up subjects | median width |")
     _say("| --- | --- | --- | --- | --- | --- | --- |")
     for row in kappa_rows(trials // 8):
+        _say(row)
+    _say(f"\n{trials // 4} samples each, margin {MARGIN}; the share that is accepted.\n")
+    _say(f"| changes | n | {' | '.join(GUARDS)} |")
+    _say("| --- | --- | --- | --- | --- | --- | --- |")
+    for row in guard_rows(trials // 4):
         _say(row)
 
 

@@ -43,6 +43,14 @@ def _cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         yield
 
 
+@pytest.fixture(autouse=True, scope="session")
+def _single_precision() -> Iterator[None]:
+    """Training is in single precision unless a test says otherwise, so that golden numbers hold on every machine."""
+    with pytest.MonkeyPatch.context() as machine:
+        machine.setattr("perdure.update.machine.has_bf16", lambda device: False)
+        yield
+
+
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
     """The folder of data sets beside the checkout; without it, a test that runs on real data is skipped."""
@@ -50,3 +58,12 @@ def shared_data() -> Path:
     if not folder.is_dir():
         pytest.skip(f"no real data: {folder} does not exist")
     return folder
+
+
+@pytest.fixture(scope="session")
+def orthanc(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The address of a real PACS on this machine; without one, a test that asks it is skipped."""
+    import pacs
+
+    with pacs.orthanc(tmp_path_factory.mktemp("orthanc")) as address:
+        yield address

@@ -15,6 +15,13 @@ from perdure.release.release import with_id
 from perdure.types import Contract, Counts, Intensity, Structure
 
 
+class Shapes(list[tuple[int, ...]]):
+    """What inputs a network has seen; a copy of the network writes into the same list."""
+
+    def __deepcopy__(self, memo: object) -> Shapes:
+        return self
+
+
 class Threshold(nn.Module):
     """Calls a pixel class k where so many of the thresholds are below its first channel.
 
@@ -27,7 +34,7 @@ class Threshold(nn.Module):
         super().__init__()
         self.thresholds = nn.Parameter(torch.tensor(thresholds))
         self.multiple = multiple
-        self.seen: list[tuple[int, ...]] = []
+        self.seen = Shapes()
 
     def forward(self, x: Tensor) -> Tensor:
         self.seen.append(tuple(x.shape))
@@ -43,7 +50,7 @@ class Brightness(nn.Module):
     def __init__(self, scale: float = 10.0, middle: float = 0.25) -> None:
         super().__init__()
         self.scale, self.middle = nn.Parameter(torch.tensor(scale)), middle
-        self.seen: list[tuple[int, ...]] = []
+        self.seen = Shapes()
 
     def forward(self, x: Tensor) -> Tensor:
         self.seen.append(tuple(x.shape))

@@ -58,9 +58,10 @@ def identity(
     strength: object = None,
     subjects: int = 8,
     lineage: Sequence[str] = (FIRST, PARENT),
+    test: int = 0,
 ) -> Any:
     """What the gate reads of an `Identity`."""
-    counts = SimpleNamespace(subjects={"train": subjects}, cases={"train": subjects})
+    counts = SimpleNamespace(subjects={"train": subjects}, cases={"train": subjects, "test": test})
     return SimpleNamespace(
         id=CANDIDATE,
         lineage=tuple(SimpleNamespace(id=one, domain="A") for one in lineage),
@@ -164,9 +165,9 @@ class Gated:
     def declare(self, plan: Mapping[str, Any]) -> None:
         self.ledger.append("declared", plan=plan_of(plan).sha256, name="plan")
 
-    def look(self, release: str, digest: str = "f" * 64) -> None:
+    def look(self, release: str, digest: str = "f" * 64, **more: str) -> None:
         for domain in ("A", "B"):
-            self.ledger.append("looked", release, domain=domain, split="test", scores=digest, cases=1)
+            self.ledger.append("looked", release, domain=domain, split="test", scores=digest, cases=1, **more)
 
     def verdict(self, **more: Any) -> Verdict:
         plan = plan_of(self.plan)

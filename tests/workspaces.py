@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -11,6 +12,8 @@ import polars as pl
 import fakes
 from perdure.evaluation import Header, Scores, segmentation_rows
 from perdure.evaluation.evaluate import scored
+from perdure.evidence.gate.verdict import Criterion, Outcome, PlanReference, Verdict
+from perdure.evidence.ledger.ledger import Ledger
 from perdure.evidence.ledger.recording import record_release
 from perdure.release import Ancestor, Release
 
@@ -56,3 +59,38 @@ def scores_of(*releases: Release, domains: tuple[str, ...] = ("a",), split: str 
         for i in range(10)
     ]
     return Scores(header, pl.concat(rows))
+
+
+DECISIONS: dict[Outcome, str] = {
+    "met": "ACCEPT", "violated": "REJECT", "undecided": "INCONCLUSIVE", "outside plan": "OUTSIDE PLAN"
+}  # fmt: skip
+
+
+def gated(
+    folder: Path, candidate: Release, outcome: Outcome = "met", *, is_recorded: bool = True, **details: str
+) -> Path:
+    """A verdict in the workspace, as the gate leaves it."""
+    verdict = Verdict.model_validate(
+        {
+            "verdict": DECISIONS[outcome],
+            "plan": PlanReference(name="plan", sha256="a" * 64),
+            "candidate": scored(candidate),
+            "parent": None,
+            "first": None,
+            "criteria": (Criterion(name="floor a", kind="floor", outcome=outcome, reason="Said."),),
+            "scores": ("b" * 64, "c" * 64),
+            "created": datetime(2026, 1, 1, tzinfo=UTC),
+        }
+    )
+    verdict.write(folder / "verdict.json")
+    if is_recorded:
+        Ledger.beside(folder / "base").append(
+            "gated",
+            candidate.id,
+            plan="a" * 64,
+            verdict=verdict.verdict,
+            scores=["c" * 64, "b" * 64],
+            sha256=hashlib.sha256((folder / "verdict.json").read_bytes()).hexdigest(),
+            **details,
+        )
+    return folder / "verdict.json"

@@ -9,6 +9,7 @@
     ├── DivergenceError      training left the finite numbers, or exploded
     ├── UpdateError          a training run that cannot be started or continued
     ├── EvaluationError      scores that cannot be computed or compared
+    ├── PacsError            a PACS that cannot be reached, refuses, or sends something else than it was asked for
     ├── LedgerError          a ledger that is not as it was written, or evidence that does not agree with it
     └── ConfigurationError   a command line or configuration file
 
@@ -90,6 +91,10 @@ class UpdateError(PerdureError):
 
 class EvaluationError(PerdureError):
     """Scores cannot be computed, read or compared."""
+
+
+class PacsError(PerdureError):
+    """A PACS cannot be reached, refuses, or sends something else than it was asked for."""
 
 
 class LedgerError(PerdureError):

@@ -3,9 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import TYPE_CHECKING, Annotated, Literal, Protocol, TypeAlias, runtime_checkable
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Protocol, TypeAlias, runtime_checkable
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    model_serializer,
+    model_validator,
+)
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -64,14 +72,33 @@ class Intensity(Value):
 
     Args:
         scaling: `robust`: per volume, the 99.9th percentile of the non-zero voxels becomes 1, the minimum 0, clipped to
-            [0, 1]; `format`: divided by the maximum of the image format (255 or 65535), as in Gupta et al. 2020.
+            [0, 1]; `format`: divided by the maximum of the image format (255 or 65535), as in Gupta et al. 2020;
+            `zscore`: per image, mean 0 and deviation 1 in the smallest box that holds all that is not zero;
+            `zscore-nonzero`: the same of the non-zero voxels alone, holes filled, with zero around them; `window`:
+            clipped to `window`, and otherwise as it is (HU of a CT). The last three are those of nnU-Net.
         mean: subtracted afterwards, one a channel (for networks that were trained so).
         std: divided by afterwards, one a channel.
+        window: the smallest and the largest intensity, for `window`.
     """
 
-    scaling: Literal["robust", "format"]
+    scaling: Literal["robust", "format", "zscore", "zscore-nonzero", "window"]
     mean: tuple[float, ...] | None = None
     std: tuple[float, ...] | None = None
+    window: tuple[float, float] | None = None
+
+    @model_validator(mode="after")
+    def _has_its_window(self) -> Intensity:
+        if (self.window is None) == (self.scaling == "window"):
+            raise ValueError("`window` is given exactly where intensities are clipped to it (scaling `window`)")
+        if self.window is not None and not self.window[0] < self.window[1]:
+            raise ValueError(f"`window` must be two numbers, the smaller one first; got {self.window}")
+        return self
+
+    @model_serializer(mode="wrap")
+    def _without_nothing(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        # left out, not null: ids of releases and keys of prepared images cover what stands here
+        fields: dict[str, Any] = handler(self)
+        return {name: value for name, value in fields.items() if name != "window" or value is not None}
 
 
 class Contract(Value):
@@ -192,6 +219,18 @@ class Domain(Protocol):
 
     def steps(self, split: Split, batch_size: int) -> int:
         """How many batches `batches` yields."""
+        ...
+
+
+@runtime_checkable
+class CountsSubjects(Protocol):
+    """What a `Domain` may do as well: say of how many subjects a few of its samples are.
+
+    A release whose importance was measured on a few samples of a domain that cannot say it does not pass an audit.
+    """
+
+    def subjects_drawn(self, samples: int, seed: int) -> int:
+        """Of how many subjects the first so many samples are that `batches("train", 1, seed=seed)` yields."""
         ...
 
 

@@ -141,6 +141,17 @@ def test_the_documentation_names_every_command_and_option(name: str) -> None:
     assert [option for option in options if option.startswith("--") and f"`{option}" not in section + shared] == []
 
 
+def test_help_and_documents_say_that_a_plan_is_declared_before_the_update(command: Command) -> None:
+    """One that is declared after the update, and before its scores, is outside itself."""
+    (help_,) = (text for text in command.succeeds("gate", "--help").out.split("--")[1:] if text.startswith("declare"))
+    said = {"help": help_}
+    for name, start in (("cli.md", "| `--declare`"), ("glossary.md", "**change plan**")):
+        lines = (ROOT / "docs" / name).read_text(encoding="utf-8").splitlines()
+        (said[name],) = (line for line in lines if line.startswith(start))
+    for name, text in said.items():
+        assert "before the update is made" in " ".join(text.replace("│", " ").split()), name
+
+
 def test_asking_for_help_loads_no_heavy_library() -> None:
     program = """
 import sys

@@ -34,6 +34,7 @@ def test_unseen_scans_of_the_same_camera_are_in_contract(command: Command, folde
     (shift,) = record["shift"]["domains"]
     assert len(shift["layers"]) == 27
     assert record["shift"]["subjects"] == 6
+    assert record["shift"]["unnamed"] == 0
     assert shift["intensities"]["distance"] < 0.2
 
 
@@ -42,6 +43,9 @@ def test_scans_of_another_camera_are_shifted_and_need_no_labels(command: Command
     record = command.succeeds("check", "--release", folder / "base", "--data", tmp_path / "scans", "--json").json
     assert record["state"] == "shifted"
     assert record["suggestion"] in ("recalibrate", "update")
+    # files without a manifest: nobody says whose they are, and a person is told so
+    assert record["shift"]["unnamed"] == record["shift"]["subjects"]
+    assert record["reasons"][0].startswith("Nobody says whose scans")
 
 
 def test_a_release_with_one_batch_norm_a_domain_is_compared_with_each(command: Command, folder: Path) -> None:

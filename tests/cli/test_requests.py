@@ -113,3 +113,14 @@ def test_what_exists_is_not_overwritten(tmp_path: Path) -> None:
     requests.check_free(tmp_path / "new")
     with pytest.raises(UpdateError, match="nothing is overwritten"):
         requests.check_free(tmp_path)
+
+
+def test_weights_of_views_are_a_view_and_a_number() -> None:
+    assert requests.view_weights_said(None) == {}
+    assert requests.view_weights_said(["axial=0.5", "sagittal=1"]) == {"axial": 0.5, "sagittal": 1}
+
+
+@pytest.mark.parametrize("word", ["oblique=1", "axial", "axial=high", "axial=[1]"])
+def test_another_view_or_weight_is_refused(word: str) -> None:
+    with pytest.raises(ConfigurationError, match=r"--view-weight .*: must be"):
+        requests.view_weights_said([word])

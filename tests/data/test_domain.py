@@ -8,11 +8,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 
 import synthetic
 from perdure.data import Cache, Dataset, FolderDomain, join
 from perdure.errors import DataError
-from perdure.types import Domain
+from perdure.types import CountsSubjects, Domain
 
 
 @pytest.fixture
@@ -41,6 +42,24 @@ def test_it_counts_subjects_cases_and_samples(domain: FolderDomain) -> None:
         drawn = list(domain.batches(split, 5))
         assert sum(len(images) for images, _ in drawn) == samples
         assert domain.steps(split, 5) == len(drawn)
+
+
+def test_it_counts_the_subjects_of_the_samples_that_a_seed_draws_first(
+    domain: FolderDomain, volumes: Dataset, cache: Cache
+) -> None:
+    assert isinstance(domain, CountsSubjects)
+
+    def pixels(image: NDArray[np.float32]) -> bytes:
+        return np.sort(image[image > 0]).tobytes()  # whatever was padded
+
+    own = {pixels(one): case.subject for case in domain.cases("train") for one in case.image}
+    for seed in range(6):
+        drawn = [images.numpy() for images, _ in domain.batches("train", 1, seed=seed)]
+        whose = [own[pixels(image)] for image in drawn]
+        for samples in (1, 2, 3, len(drawn), len(drawn) + 1):
+            assert domain.subjects_drawn(samples, seed) == len(set(whose[:samples]))
+    both = join([domain, volumes.domain("scanner-b", domain.contract, cache=cache)], "both")
+    assert both.subjects_drawn(both.counts.samples["train"], 0) == both.counts.subjects["train"]
 
 
 def test_a_class_that_changes_in_the_manifest_changes_the_hash_of_its_case(tmp_path: Path) -> None:

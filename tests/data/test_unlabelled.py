@@ -42,6 +42,15 @@ def test_images_alone_are_subjects_of_their_own(tmp_path: Path) -> None:
     assert [scan.subject for scan in scans] == ["a/a-train-0.png", "a/a-train-1.png"]
 
 
+def test_whether_anybody_said_whose_a_scan_is_is_known(tmp_path: Path) -> None:
+    synthetic.write_images(tmp_path, domains=("a",), cases=(2, 0, 0))
+    assert all(scan.is_subject_known for scan in unlabelled_scans(tmp_path))
+    without_columns(tmp_path, "subject")
+    assert not any(scan.is_subject_known for scan in unlabelled_scans(tmp_path))
+    (tmp_path / "manifest.csv").unlink()
+    assert not any(scan.is_subject_known for scan in unlabelled_scans(tmp_path / "images"))
+
+
 @pytest.mark.parametrize(
     ("drop", "domains", "split", "said"),
     [

@@ -9,7 +9,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from perdure.data.writing import label_file
+from perdure.data.writing import label_file, write_probabilities
 
 AFFINE = np.array([[0, -1.3, 0.2, 20], [1.1, 0, 0, -7], [0.1, 0, 2.5, 3], [0, 0, 0, 1.0]])
 LABELS = (np.arange(4 * 5 * 6).reshape(4, 5, 6) % 3).astype(np.uint8)
@@ -137,3 +137,46 @@ def test_the_same_labels_give_the_same_bytes(tmp_path: Path, monkeypatch: pytest
     first = label_file(image, LABELS, 2)
     monkeypatch.setattr("time.time", lambda: 1e9)
     assert label_file(image, LABELS, 2) == first
+
+
+OBLIQUE = np.array([[0.8, -0.6, 0, -3], [0.6, 0.8, 0, 5], [0, 0, 1, 7], [0, 0, 0, 1]]) @ np.diag([1.5, 2.0, 2.5, 1.0])
+
+
+@pytest.mark.filterwarnings(r"ignore:Exception ignored in.*\.mgh:pytest.PytestUnraisableExceptionWarning")
+@pytest.mark.parametrize("affine", [AFFINE, OBLIQUE, np.diag([-1.0, 1.0, 1.2, 1.0])])
+@pytest.mark.parametrize("source", [".nii", ".mgh"])
+@pytest.mark.parametrize("target", [".nii", ".nii.gz", ".mgh", ".mgz"])
+def test_a_volume_of_one_format_overlays_its_labels_in_another(
+    tmp_path: Path, affine: np.ndarray, source: str, target: str
+) -> None:
+    kind = nib.Nifti1Image if source == ".nii" else nib.MGHImage
+    nib.save(kind(np.zeros(LABELS.shape, np.int16), affine), tmp_path / f"scan{source}")
+    image = nib.load(tmp_path / f"scan{source}")
+    path = tmp_path / f"labels{target}"
+    path.write_bytes(label_file(tmp_path / f"scan{source}", LABELS, 2, path))
+    labels = nib.load(path)
+    np.testing.assert_array_equal(np.asarray(labels.dataobj), LABELS)
+    np.testing.assert_allclose(labels.affine, image.affine, atol=1e-5)
+    maps = [LABELS.astype(np.float32) / 3, 1 - LABELS.astype(np.float32) / 3]
+    with (tmp_path / f"maps{target}").open("wb") as file:
+        write_probabilities(file, tmp_path / f"scan{source}", maps, 2, path)
+    written = nib.load(tmp_path / f"maps{target}")
+    np.testing.assert_array_equal(np.asarray(written.dataobj), np.stack(maps, axis=-1))
+    np.testing.assert_allclose(written.affine, labels.affine, atol=1e-6)
+
+
+def test_a_nifti_file_made_of_an_mgh_one_says_that_its_place_is_the_scanner_s(tmp_path: Path) -> None:
+    nib.save(nib.MGHImage(np.zeros(LABELS.shape, np.int16), OBLIQUE), tmp_path / "scan.mgz")
+    target = tmp_path / "labels.nii"
+    target.write_bytes(label_file(tmp_path / "scan.mgz", LABELS, 2, target))
+    header = nib.load(target).header
+    assert [int(header[f"{form}_code"]) for form in ("sform", "qform")] == [1, 1]
+    np.testing.assert_allclose(header.get_qform(), OBLIQUE, atol=1e-5)
+    assert header.get_xyzt_units()[0] == "mm"
+
+
+@pytest.mark.parametrize("own", ["u2", "i8", "f4"])
+def test_a_type_that_mgh_does_not_know_becomes_one_that_it_does(tmp_path: Path, own: str) -> None:
+    target = tmp_path / "labels.mgz"
+    target.write_bytes(label_file(nifti(tmp_path / "scan.nii", f"<{own}"), LABELS, 2035, target))
+    assert nib.load(target).get_data_dtype() == np.dtype(">i2")

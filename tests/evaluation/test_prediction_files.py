@@ -21,7 +21,8 @@ import synthetic
 from perdure.errors import EvaluationError
 from perdure.evaluation import predict_files
 from perdure.evaluation.dice import dice
-from perdure.evaluation.prediction_files import RECORD, TABLE
+from perdure.evaluation.prediction_files import RECORD
+from perdure.evaluation.prediction_writing import TABLE
 from perdure.release import Release
 
 ORIENTATIONS = ["".join(codes) for axes in permutations(("RL", "AP", "SI")) for codes in product(*axes)]
@@ -251,7 +252,7 @@ def test_a_failure_that_is_not_the_file_s_own_stops_everything(
         raise OSError(28, "No space left on device")
 
     synthetic.save_image(tmp_path / "a.png", np.zeros((40, 48, 3), np.uint8))
-    monkeypatch.setattr("perdure.evaluation.prediction_files.replace_file", full)
+    monkeypatch.setattr("perdure.evaluation.prediction_writing.replace_file", full)
     with pytest.raises(OSError, match="No space"):
         predict_files(pictures, tmp_path / "a.png", tmp_path / "out")
 

@@ -37,7 +37,7 @@ def found(
         (found(MILD, ks=ALIKE - 0.01), "in contract", "nothing"),
         (found(MILD, ks=ALIKE), "shifted", "recalibrate"),
         (found(STRONG, ks=ALIKE - 0.01), "shifted", "update"),
-        (found(None), "in contract", "nothing"),
+        (found(None), "not comparable", "label and evaluate"),
         (found(0.0, refused=9), "in contract", "nothing"),
         (found(0.0, refused=10), "out of scope", "do not use"),
         (found(0.0, refused=1, scans=0), "out of scope", "do not use"),
@@ -58,6 +58,7 @@ def test_reasons_say_figures_and_what_they_rest_on() -> None:
         "Chance is not ruled out.",
     )
     assert advice(found(None), "segmentation").reasons[0].startswith("Nothing can be compared")
+    assert advice(found(None), "segmentation").like is None
     assert advice(found(0.1, refused=2), "segmentation").reasons[0] == "2 of 11 scans do not follow the contract."
 
 
@@ -73,5 +74,18 @@ def test_fewer_subjects_may_be_further_off() -> None:
 def test_few_subjects_that_are_in_contract_at_a_distance_are_told_to_be_few() -> None:
     said = advice(found(0.3, p=None, scans=2), "segmentation")
     assert said.state == "in contract"
-    assert said.reasons[-1] == "Of 100 subjects this would count as shifted: 2 are few, check more scans."
+    assert said.reasons[-2] == "Of 100 subjects this would count as shifted: 2 are few, check more scans."
     assert len(advice(found(0.18), "segmentation").reasons) == 1
+
+
+@pytest.mark.parametrize("shifts", [found(0.05, p=None, scans=2), found(None, ks=0.01, scans=1)])
+def test_of_one_or_two_subjects_in_contract_means_little_at_any_distance(shifts: Shifts) -> None:
+    said = advice(shifts, "segmentation")
+    assert said.state == "in contract"
+    assert said.reasons[-1] == f"Of {shifts.subjects} subject(s) this means little: nothing could be tested."
+    assert "means little" not in " ".join(advice(found(0.05, scans=3), "segmentation").reasons)
+
+
+def test_files_that_nobody_gave_a_subject_are_told() -> None:
+    said = advice(found(0.05).model_copy(update={"unnamed": 9}), "segmentation")
+    assert said.reasons[0].startswith("Nobody says whose scans 9 of these files are: each counts as a subject")

@@ -11,11 +11,10 @@ from typing import Any
 import pytest
 
 from fakes import Threshold, picture_contract, release
-from perdure.errors import ConfigurationError, ReleaseError
-from perdure.evaluation import ScoredRelease
-from perdure.evidence.gate.verdict import Criterion, PlanReference, Verdict
+from perdure.errors import ConfigurationError, LedgerError, ReleaseError
 from perdure.evidence.publishing import publish
 from perdure.release import Release
+from workspaces import gated
 
 mlflow = pytest.importorskip("mlflow", reason="the extra `mlflow` is not installed")
 
@@ -43,15 +42,6 @@ def saved(tmp_path: Path) -> Saved:
     return make
 
 
-def verdict_about(judged: Release) -> Verdict:
-    scored = ScoredRelease(id=judged.id, name=judged.name, domain="a")
-    criterion = Criterion(name="plan", kind="plan", outcome="met", reason="It is as declared.")
-    return Verdict(
-        verdict="ACCEPT", plan=PlanReference(name="p", sha256="1" * 64), candidate=scored, parent=None, first=None,
-        criteria=(criterion,), scores=(), created="2026-01-01T00:00:00+00:00",
-    )  # fmt: skip
-
-
 def client(store: str) -> Any:
     return mlflow.MlflowClient(tracking_uri=store, registry_uri=store)
 
@@ -74,10 +64,39 @@ def test_a_release_is_a_version_with_its_training_and_its_files(saved: Saved, st
 def test_the_verdict_is_a_tag_also_when_it_comes_later(saved: Saved, store: str, tmp_path: Path) -> None:
     made = saved()
     publish(tmp_path / "base", store, "vessels")
-    assert publish(tmp_path / "base", store, "vessels", verdict_about(made)) == "1"
+    assert publish(tmp_path / "base", store, "vessels", gated(tmp_path, made)) == "1"
     found = client(store).search_model_versions("name = 'vessels'")
     assert [one.tags["perdure.verdict"] for one in found] == ["ACCEPT"]
-    assert found[0].tags["perdure.plan"] == "1" * 64
+    assert found[0].tags["perdure.plan"] == "a" * 64
+
+
+def test_a_verdict_that_no_gate_gave_is_no_tag(saved: Saved, store: str, tmp_path: Path) -> None:
+    made = saved()
+    with pytest.raises(LedgerError, match="does not know, byte for byte, from the gate"):
+        publish(tmp_path / "base", store, "vessels", gated(tmp_path, made, is_recorded=False))
+    edited = gated(tmp_path, made, "violated")
+    edited.write_text(edited.read_text().replace("violated", "met").replace("REJECT", "ACCEPT"))
+    with pytest.raises(LedgerError, match="does not know, byte for byte, from the gate"):
+        publish(tmp_path / "base", store, "vessels", edited)
+    assert not (tmp_path / "store").exists()
+
+
+@pytest.mark.parametrize("name", ["o'brien", 'the "old" one', "' or name != '", "a`b", " "])
+def test_a_name_with_a_quote_is_refused_by_name(saved: Saved, store: str, tmp_path: Path, name: str) -> None:
+    """MLflow itself looks names up by a filter that a quote breaks."""
+    saved()
+    with pytest.raises(ConfigurationError, match="--name: found .*; a name without quotes"):
+        publish(tmp_path / "base", store, name)
+    assert not (tmp_path / "store").exists()
+
+
+def test_a_release_that_another_model_has_is_a_version_of_this_one_too(
+    saved: Saved, store: str, tmp_path: Path
+) -> None:
+    saved()
+    saved("next")
+    assert [publish(tmp_path / one, store, "brains") for one in ("base", "next", "base")] == ["1", "2", "1"]
+    assert publish(tmp_path / "next", store, "vessels") == "1"
 
 
 def test_another_release_is_another_version(saved: Saved, store: str, tmp_path: Path) -> None:
@@ -89,7 +108,7 @@ def test_another_release_is_another_version(saved: Saved, store: str, tmp_path: 
 def test_a_verdict_about_another_release_is_refused(saved: Saved, store: str, tmp_path: Path) -> None:
     saved()
     with pytest.raises(ReleaseError, match="The verdict is about release"):
-        publish(tmp_path / "base", store, "vessels", verdict_about(saved("next")))
+        publish(tmp_path / "base", store, "vessels", gated(tmp_path, saved("next")))
 
 
 def test_a_damaged_release_is_not_published(saved: Saved, store: str, tmp_path: Path) -> None:

@@ -75,6 +75,20 @@ def test_with_early_stopping_the_epoch_that_was_kept_is_the_best_one() -> None:
     assert "kept epoch 2 with loss 1.0000 (validation 0.5000)" in printed(identity(recipe=recipe))
 
 
+def test_the_epoch_that_was_kept_is_told_where_losses_are_not() -> None:
+    """Validation losses of a few patients stay out of a release; which epoch was the best does not."""
+    epochs = [epoch(1, 0.9, None), epoch(2, 0.5, None), epoch(3, 0.4, None)]
+    said = identity(recipe=Recipe(patience=1).model_dump(mode="json"), training={"epochs": epochs, "kept_epoch": 2})
+    assert "kept epoch 2 with loss 0.5000" in printed(said)
+
+
+def test_rates_without_losses_were_tried_and_not_told() -> None:
+    rates = [{"rate": 1.0, "validation_loss": None}, {"rate": 0.1, "validation_loss": None}]
+    said = printed(identity(training={"rates": rates, "epochs": [epoch(1, 0.9, None)]}))
+    assert "x 1, x 0.1 (validation losses of so few subjects are not kept)" in said
+    assert "diverged" not in said
+
+
 def test_without_validation_cases_there_is_no_validation_loss() -> None:
     training = {"epochs": [epoch(1, 2.0, None)]}
     text = printed(identity(training=training, recipe=Recipe(patience=1).model_dump(mode="json")))

@@ -109,6 +109,8 @@ def test_signed_scores_of_the_old_site_fill_the_matrix_of_the_new_one(line: Line
     assert set(found["subject"]).isdisjoint(set(expected["subject"]))
     looks = [entry for entry in Ledger.beside(line.base).entries() if entry.action == "looked"]
     assert [entry.details["domain"] for entry in looks[1:5]] == ["a", "b", "a", "b"]
+    # which cases they were is the same for both releases, and says nothing of who is among them
+    assert looks[1].details["case_set"] == looks[3].details["case_set"] != looks[2].details["case_set"]
     assert command.succeeds("verify", line.base.parent).code == 0
 
 
@@ -154,6 +156,43 @@ def test_a_case_that_was_replaced_between_two_signed_files_is_noticed(line: Line
     end = ("--data", line.new / "data", "--domain", "b", "--out", line.new / "scores.parquet")
     ended = command("evaluate", *both(line), *files, "--trusted-key", line.old / "site.key.pub", *end)
     assert (ended.code, "cases of domain 'a': found other ones" in ended.err) == (1, True)
+
+
+def test_a_column_that_repeats_ids_is_not_signed_and_nothing_is_scored_for_it(line: Line, command: Command) -> None:
+    manifest = line.old / "data" / "manifest.csv"
+    rows = [row.split(",") for row in manifest.read_text().splitlines()]
+    place = rows[0].index("subject")
+    lines = [",".join([*row, "name" if number == 0 else row[place]]) for number, row in enumerate(rows)]
+    manifest.write_text("\n".join(lines) + "\n")
+    words = ("--data", line.old / "data", "--domain", "a", "--signed", line.old / "site.key", "--group", "name")
+    ended = command("evaluate", "--release", line.base, *words, "--out", line.old / "named.signed")
+    assert ended.code == 1
+    assert "--group name: in domain 'a'" in ended.err
+    assert "scoring cases" not in ended.err
+    assert not (line.old / "named.signed").exists()
+
+
+def test_a_look_at_other_cases_or_other_labels_has_another_digest(line: Line, command: Command) -> None:
+    data = line.old / "data"
+
+    def look() -> tuple[object, object]:
+        command.succeeds("evaluate", "--release", line.base, "--data", data, "--out", line.new / "a.parquet")
+        details = Ledger.beside(line.base).entries()[-1].details
+        return details["cases"], details["case_set"]
+
+    first = look()
+    assert look() == first
+    labels = sorted((data / "labels" / "a").glob("*test*"))
+    kept = labels[0].read_bytes()
+    shutil.copy(labels[1], labels[0])
+    relabelled = look()
+    assert (relabelled[0], relabelled[1] != first[1]) == (first[0], True)
+    labels[0].write_bytes(kept)
+    assert look() == first
+    manifest = data / "manifest.csv"
+    lines = manifest.read_text().splitlines(keepends=True)
+    manifest.write_text("".join(row for row in lines if labels[0].stem not in row))
+    assert look()[0] == first[0] - 1
 
 
 def test_a_domain_comes_from_here_or_from_there(line: Line, command: Command) -> None:

@@ -135,7 +135,7 @@ def test_drawn_labels_are_those_that_dataset_labels_would_have_been() -> None:
     torch.manual_seed(0)
     model, x = nn.Conv1d(2, 3, 1), torch.randn(4, 2, 5)
     measure = Fisher(seed=3)
-    drawn = torch.cat([Categorical().drawn(model(one), measure._generator(one)) for one in x.split(1)])
+    drawn = torch.cat([Categorical().drawn(model(one), [measure._generator(one[0])]) for one in x.split(1)])
     assert drawn.shape == (4, 5)
     assert drawn.unique().tolist() == [0, 1, 2]
     expected = Fisher("dataset").estimate(model, [(x, drawn)])
@@ -154,7 +154,7 @@ def test_a_draw_belongs_to_its_seed_and_its_sample() -> None:
 
 def test_a_class_that_cannot_be_is_never_drawn() -> None:
     output = torch.tensor([[0.0, -torch.inf, -torch.inf]])
-    assert {int(Categorical().drawn(output, torch.Generator().manual_seed(seed))) for seed in range(50)} == {0}
+    assert {int(Categorical().drawn(output, [torch.Generator().manual_seed(seed)])) for seed in range(50)} == {0}
 
 
 @pytest.mark.parametrize("labels", ["sampled", "dataset", "expected"])
@@ -179,7 +179,7 @@ def test_dataset_labels_have_to_be_there() -> None:
 
 
 def test_targets_of_a_regression_are_never_broadcast() -> None:
-    with pytest.raises(MethodError, match=r"output's shape, \(1, 2\) for one sample; got \(1,\)"):
+    with pytest.raises(MethodError, match=r"output's shape, \(1, 2\); got \(1,\)"):
         Fisher("dataset", likelihood="gaussian").estimate(nn.Linear(3, 2), [(torch.ones(4, 3), torch.ones(4))])
 
 

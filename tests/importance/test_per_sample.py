@@ -20,8 +20,15 @@ def same(one: dict[str, Tensor], other: dict[str, Tensor]) -> bool:
     return one.keys() == other.keys() and all(bits(one[name]) == bits(other[name]) for name in one)
 
 
+def alike(one: dict[str, Tensor], other: dict[str, Tensor]) -> bool:
+    """But for rounding: a batch is summed in another order than its samples."""
+    return one.keys() == other.keys() and all(
+        torch.allclose(one[name], other[name], rtol=1e-4, atol=1e-6 * float(one[name].max())) for name in one
+    )
+
+
 def first_output(output: Tensor, target: Tensor | None) -> Tensor:
-    return output.flatten()[0]
+    return output.flatten(1)[:, 0]
 
 
 def one_process(value: Tensor) -> Tensor:
@@ -66,15 +73,13 @@ def test_dropout_is_off_so_that_measuring_twice_gives_the_same_bits(kind: str, s
 @given(kind=kinds, seed=seeds, size=st.sampled_from([1, 3, 8]))
 def test_the_batch_size_does_not_matter(kind: str, seed: int, size: int) -> None:
     model, inputs = network(kind, seed), samples(8, seed)
-    assert same(MAS().estimate(model, inputs.split(size)), MAS().estimate(model, [inputs]))
+    assert alike(MAS().estimate(model, inputs.split(size)), MAS().estimate(model, [inputs]))
 
 
 @given(kind=kinds, seed=seeds, order=st.permutations(range(8)))
 def test_the_order_of_samples_does_not_matter(kind: str, seed: int, order: list[int]) -> None:
     model, inputs = network(kind, seed), samples(8, seed)
-    straight, shuffled = MAS().estimate(model, [inputs]), MAS().estimate(model, inputs[order].split(3))
-    for name, value in straight.items():
-        torch.testing.assert_close(shuffled[name], value, rtol=1e-6, atol=0)
+    assert alike(MAS().estimate(model, inputs[order].split(3)), MAS().estimate(model, [inputs]))
 
 
 @pytest.mark.parametrize("transform", [torch.abs, torch.square])
@@ -95,7 +100,7 @@ def test_the_target_reaches_the_objective() -> None:
     """d(y w x)/dw = y x: over (x, y) = (2, 3) and (1, -5), the mean of |y x| is (6 + 5) / 2."""
     model = nn.Linear(1, 1, bias=False)
     batches = [(torch.tensor([[2.0], [1.0]]), torch.tensor([3.0, -5.0]))]
-    omega = mean_over_samples(model, batches, lambda out, y: (out[0] * y).sum(), torch.abs, one_process)
+    omega = mean_over_samples(model, batches, lambda out, y: out[:, 0] * y, torch.abs, one_process)
     assert omega["weight"].item() == pytest.approx(5.5)
 
 
@@ -150,7 +155,7 @@ def test_batches_may_be_inputs_pairs_lists_or_a_loader() -> None:
         DataLoader(TensorDataset(inputs, target), batch_size=3),
         DataLoader(TensorDataset(inputs), batch_size=3),
     ):
-        assert same(MAS().estimate(model, batches), expected)
+        assert alike(MAS().estimate(model, batches), expected)
 
 
 def test_empty_batches_count_for_nothing() -> None:
@@ -221,7 +226,7 @@ def test_a_square_that_single_precision_does_not_have_still_counts_by_its_weight
     """1e-23 squared is 1e-46, and times 1e8 1e-38: float32 ends at 1e-45."""
 
     def weighted(inputs: Tensor, output: Tensor, target: Tensor | None) -> list[Term]:
-        return [Term(output.sum(), 1e8)]
+        return [Term(output.sum(dim=1), 1e8)]
 
     model = nn.Linear(1, 1, bias=False)
     omega = mean_over_terms(model, [torch.full((1, 1), 1e-23)], weighted, torch.square, one_process)["weight"]

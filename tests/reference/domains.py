@@ -70,7 +70,7 @@ class TinyDomain:
     name: str = "site-a"
     task: str = "segmentation"
     train: int = 8
-    val: int = 3
+    val: int = 5
     contrast: float = 1.0
     watch: Callable[[int, int], None] | None = None
 

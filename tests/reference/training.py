@@ -1,4 +1,4 @@
-"""A plain torch training loop, without anything of `perdure.update` but the loss."""
+"""A plain torch training loop, without anything of `perdure.update` but the loss; on the kernels that it runs on."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import copy
 import torch
 from torch import nn
 
+from perdure.models import fast_kernels
 from perdure.update import ClassificationLoss, Recipe, SegmentationLoss
 from perdure.update.losses import median_frequency
 from reference.domains import TinyDomain
@@ -25,16 +26,17 @@ def trained(model: nn.Module, domain: TinyDomain, recipe: Recipe, epochs: int | 
         "adamw": lambda p: torch.optim.AdamW(p, recipe.learning_rate, weight_decay=recipe.weight_decay),
     }
     optimizer = kinds[recipe.optimizer](model.parameters())
-    for epoch in range(recipe.epochs if epochs is None else epochs):
-        for group in optimizer.param_groups:
-            passed = sum(epoch >= round(share * recipe.epochs) for share in recipe.milestones)
-            group["lr"] = recipe.learning_rate * recipe.decay**passed
-        for inputs, target in domain.batches(
-            "train", recipe.batch_size, seed=recipe.seed, epoch=epoch, augmentation=recipe.augmentation
-        ):
-            optimizer.zero_grad()
-            loss(model(inputs), target).backward()
-            if recipe.clip_norm is not None:
-                nn.utils.clip_grad_norm_(model.parameters(), recipe.clip_norm)
-            optimizer.step()
+    with fast_kernels(model):
+        for epoch in range(recipe.epochs if epochs is None else epochs):
+            for group in optimizer.param_groups:
+                passed = sum(epoch >= round(share * recipe.epochs) for share in recipe.milestones)
+                group["lr"] = recipe.learning_rate * recipe.decay**passed
+            for inputs, target in domain.batches(
+                "train", recipe.batch_size, seed=recipe.seed, epoch=epoch, augmentation=recipe.augmentation
+            ):
+                optimizer.zero_grad()
+                loss(model(inputs), target).backward()
+                if recipe.clip_norm is not None:
+                    nn.utils.clip_grad_norm_(model.parameters(), recipe.clip_norm)
+                optimizer.step()
     return model

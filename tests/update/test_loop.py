@@ -228,7 +228,7 @@ def test_early_stopping_goes_on_after_an_interruption(tmp_path: Path, monkeypatc
     assert state(release.model) == state(twice.model)
 
 
-@pytest.mark.parametrize(("patience", "val"), [(None, 3), (1, 0)])
+@pytest.mark.parametrize(("patience", "val"), [(None, 5), (1, 0)])
 def test_without_patience_or_validation_the_last_epoch_is_kept(monkeypatch, patience, val) -> None:
     if val:
         with_validation_losses(monkeypatch, [1.0, 2.0, 3.0])
@@ -242,8 +242,8 @@ def test_without_patience_or_validation_the_last_epoch_is_kept(monkeypatch, pati
 
 def test_the_validation_loss_is_that_of_the_model_in_use(recipe: Recipe) -> None:
     """In evaluation mode, the mean over batches of the validation samples."""
-    domain = TinyDomain(val=3, task="classification")
-    release = train(classifier(dropout=0.5), domain, recipe=recipe)
+    domain = TinyDomain(val=5, task="classification")
+    release = train(classifier(dropout=0.5), domain, recipe=recipe.model_copy(update={"batch_size": 5}))
     inputs, target = domain.samples("val")
     expected = nn.functional.cross_entropy(release.model(inputs), target)
     assert release.identity.training["epochs"][-1]["validation_loss"] == pytest.approx(expected.item(), rel=1e-5)

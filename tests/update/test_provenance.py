@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from dataclasses import dataclass
 from types import SimpleNamespace
 
 import pytest
@@ -10,7 +11,8 @@ from torch import Tensor, nn
 
 from perdure.errors import MethodError
 from perdure.importance import MAS
-from perdure.release import Release
+from perdure.release import Memory, Release
+from perdure.types import Counts
 from perdure.update import Recipe
 from perdure.update.provenance import digest_of, digest_of_hashes, identity_of, measured
 from reference.domains import SEGMENTER, TinyDomain, contract
@@ -22,6 +24,14 @@ class Recording(MAS):
 
     def estimate(self, model, batches, *, sum_over_processes=None, watched=None):
         self.seen.extend(x for inputs, _ in batches for x in inputs)
+        return {name: torch.zeros_like(p) for name, p in model.named_parameters()}
+
+
+class Recorded(MAS):
+    """Reads its samples, and measures nothing."""
+
+    def estimate(self, model, batches, *, sum_over_processes=None, watched=None):
+        assert len(list(batches))
         return {name: torch.zeros_like(p) for name, p in model.named_parameters()}
 
 
@@ -60,6 +70,34 @@ def test_the_draw_is_by_the_seed() -> None:
     one, again, other = (measured_samples(domain, Recipe(importance_samples=5, seed=seed), 1) for seed in (0, 0, 1))
     assert one == again
     assert one != other
+
+
+@dataclass(frozen=True)
+class Slices(TinyDomain):
+    """All samples but one are slices of one subject."""
+
+    @property
+    def counts(self) -> Counts:
+        return super().counts.model_copy(update={"subjects": {"train": 2, "val": 2, "test": 0}})
+
+    def subjects_drawn(self, samples: int, seed: int) -> int:
+        return 1 if samples < 4 else 2
+
+
+def test_a_memory_says_of_how_many_subjects_its_importance_is(base: Release) -> None:
+    def subjects(domain: TinyDomain, samples: int | None, previous: Memory | None = None) -> Memory:
+        return measured(nn.Linear(2, 2), domain, Recipe(importance_samples=samples), [Recorded()], previous)
+
+    first = subjects(TinyDomain(train=7), None)
+    assert first.measures["mas"].subjects == 7
+    assert subjects(TinyDomain(train=7), 20).measures["mas"].subjects == 7
+    # a domain that cannot say it: nobody knows
+    assert subjects(TinyDomain(train=7), 3).measures["mas"].subjects is None
+    assert subjects(Slices(train=7), 3).measures["mas"].subjects == 1
+    # the domain with the fewest counts, and what is not known of one is not known
+    assert subjects(Slices(train=7), 4, first).measures["mas"].subjects == 2
+    assert subjects(TinyDomain(train=7), None, subjects(Slices(train=7), 3)).measures["mas"].subjects == 1
+    assert subjects(TinyDomain(train=7), 3, first).measures["mas"].subjects is None
 
 
 def test_samples_are_measured_without_augmentation() -> None:

@@ -62,7 +62,7 @@ def test_a_base_release_says_where_it_comes_from(base: Release) -> None:
     identity = base.identity
     assert (identity.origin, identity.lineage, identity.method) == ("trained", (), {"name": "trained"})
     assert [seen.domain for seen in identity.domains] == ["site-a"]
-    assert identity.domains[0].counts.samples == {"train": 8, "val": 3, "test": 0}
+    assert identity.domains[0].counts.samples == {"train": 8, "val": 5, "test": 0}
     assert identity.contract == FIRST.contract
     assert identity.measures["mas"].domains == 1
     assert not base.model.training

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from filelock import FileLock
 
@@ -27,6 +27,9 @@ from perdure.update.loop import silent
 if TYPE_CHECKING:
     from perdure.data import FolderDomain, JointDomain
     from perdure.update.loop import Progress
+
+PRECISION: Literal["32-true"] = "32-true"
+"""So that a record does not depend on what the processor of a machine can do."""
 
 READS = "reads.jsonl"
 
@@ -100,7 +103,7 @@ class Store:
                 recipe=recipe,
                 weights=plan.weights,
                 measures=(Uniform(),) if gathered is None else (gathered,),
-                machine=Machine(plan.device),
+                machine=Machine(plan.device, precision=PRECISION),
                 out=path,
                 progress=self._named(f"base, {first.name}"),
                 trusted=plan.trusted,
@@ -165,7 +168,7 @@ class Store:
                 measures=(change.method.importance or Uniform(),),
                 joint_with=_old_data(domain, past, change),
                 allow_patient_data=change.entry.allow_patient_data,
-                machine=Machine(self.plan.device),
+                machine=Machine(self.plan.device, precision=PRECISION),
                 out=path,
                 progress=self._named(f"{change.method.name}, {change.domain}"),
             )

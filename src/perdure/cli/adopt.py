@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
 from perdure.cli import options
-from perdure.cli.console import counting, progress_bar, show
+from perdure.cli.console import counting, note, progress_bar, show
+from perdure.cli.foreign import Chosen, check_source, from_bundle, from_nnunet
 from perdure.cli.requests import (
     check_free,
     check_network,
@@ -13,13 +19,46 @@ from perdure.cli.requests import (
     recipe_settings,
 )
 
+_FOREIGN = "Model folder of another tool"
+
 
 def adopt(
+    context: typer.Context,
     data: options.Data,
     domain: options.DomainName,
-    network: options.Network,
-    weights: options.TrainedWeights,
     out: options.Out,
+    network: Annotated[
+        str | None,
+        typer.Option("--network", help="One of `perdure inspect networks`.", rich_help_panel="Network"),
+    ] = None,
+    weights: Annotated[
+        Path | None,
+        typer.Option("--weights", help="File of the trained weights (.safetensors, .pt).", rich_help_panel="Network"),
+    ] = None,
+    nnunet: Annotated[
+        Path | None,
+        typer.Option(
+            "--nnunet",
+            help="Trained model of nnU-Net v2: the folder with plans.json and the folds.",
+            rich_help_panel=_FOREIGN,
+        ),
+    ] = None,
+    fold: Annotated[
+        str | None,
+        typer.Option("--fold", help="Which fold of it; 0, or the only one, if left out.", rich_help_panel=_FOREIGN),
+    ] = None,
+    stored: Annotated[
+        str | None,
+        typer.Option(
+            "--stored",
+            help="Axis codes of the files that nnU-Net was trained on, as RAS; those of the domain if left out.",
+            rich_help_panel=_FOREIGN,
+        ),
+    ] = None,
+    bundle: Annotated[
+        Path | None,
+        typer.Option("--bundle", help="A MONAI bundle: the folder with configs and models.", rich_help_panel=_FOREIGN),
+    ] = None,
     network_arg: options.NetworkArgument = None,
     filters: options.Filters = None,
     kernel_size: options.KernelSize = None,
@@ -43,27 +82,36 @@ def adopt(
     Example: perdure adopt --network mysite.nets:UNet --trust mysite --weights unet.pt --data brains --domain siteA
         --out releases/base
     """
-    spec = network_spec(network, network_arg, filters=filters, kernel_size=kernel_size)
+    check_source(context, {"network": network, "nnunet": nnunet, "bundle": bundle})
     recipe_settings(importance_samples=importance_samples, seed=seed)
     measures = measures_said(measure)
     check_free(out)
     with progress_bar() as bar:
-        dataset, contract = first_contract(
-            data, domain, cache, counting(bar, "checking data"), size=size, spacing=spacing, view=view, dims=dims,
-            merge_sides=merge_sides, mean=mean, std=std,
-        )  # fmt: skip
-        check_network(spec, contract, weights, trust or (), is_trained=True)
+        checking = counting(bar, "checking data")
+        if nnunet is not None:
+            chosen = from_nnunet(nnunet, data, domain, cache, checking, fold=fold, stored=stored)
+        elif bundle is not None:
+            chosen = from_bundle(context, bundle, data, domain, cache, checking)
+        else:
+            assert network is not None
+            spec = network_spec(network, network_arg, filters=filters, kernel_size=kernel_size)
+            dataset, contract = first_contract(
+                data, domain, cache, checking, size=size, spacing=spacing, view=view, dims=dims,
+                merge_sides=merge_sides, mean=mean, std=std,
+            )  # fmt: skip
+            check_network(spec, contract, weights, trust or (), is_trained=True)
+            chosen = Chosen(dataset, contract, spec, weights)
         from perdure.evidence.ledger.recording import record_release
         from perdure.evidence.release_text import identity_panel, identity_record
         from perdure.update import adopt
 
-        prepared = dataset.domain(domain, contract, required=("train",), cache=cache)
+        prepared = chosen.dataset.domain(domain, chosen.contract, required=("train",), cache=cache)
         prepared.prepare(counting(bar, "preparing images"))
         bar("measuring importance", 0, 1)
         release = adopt(
-            spec,
+            chosen.network,
             prepared,
-            weights=weights,
+            weights=chosen.weights,
             **measures,
             samples=importance_samples,
             seed=seed,
@@ -71,8 +119,11 @@ def adopt(
             trusted=trust or (),
         )
     record_release(out, release.identity)
+    for difference in chosen.differences:
+        note(difference)
+    more = {"differences": list(chosen.differences)} if chosen.differences else {}
     show(
-        identity_record(release.identity),
+        {**identity_record(release.identity), **more},
         as_json,
         identity_panel(release.identity, out.name),
         f"Release written to {out}",

@@ -18,6 +18,7 @@ from perdure.cli.console import FAILED, INTERRUPTED, USAGE, fail
 from perdure.cli.demo import demo
 from perdure.cli.doctor import doctor
 from perdure.cli.evaluate import evaluate
+from perdure.cli.export import export
 from perdure.cli.gate import gate
 from perdure.cli.import_ import import_
 from perdure.cli.inspect import inspect
@@ -62,6 +63,7 @@ COMMANDS: tuple[Callable[..., None], ...] = (
     approve,
     rollback,
     publish,
+    export,
 )
 for command in COMMANDS:
     app.command()(command)

@@ -79,7 +79,7 @@ def evaluate(
     from perdure.evaluation.evaluate import scored
     from perdure.evidence.ledger.recording import record_release, record_scores
     from perdure.evidence.remote.joining import joined
-    from perdure.evidence.remote.sealing import unsealed
+    from perdure.evidence.remote.sealing import check_groups, unsealed
     from perdure.evidence.remote.signing import private_key, public_key, salt_of
     from perdure.evidence.scores_text import scores_record, scores_renderables
     from perdure.release import Release
@@ -102,8 +102,11 @@ def evaluate(
         if names:
             domains = _domains(data, names, bool(domain), releases[0], split, cache, counting(bar, "checking data"))
             from perdure.evaluation import evaluate
-            from perdure.evaluation.groups import with_groups
+            from perdure.evaluation.groups import groups_of, with_groups
 
+            groups = groups_of(domains, split, group or ())  # what is wrong with them is said before scoring
+            if key is not None:
+                check_groups(groups)
             scores = evaluate(releases, domains, split, device=device, progress=counting(bar, "scoring cases"))
             scores = with_groups(scores, domains, group or ())
     if sealed or scores is None:
@@ -112,7 +115,7 @@ def evaluate(
     folders = {one.id: path for one, path in zip(releases, release, strict=True)}
     for one, path in zip(releases, release, strict=True):
         record_release(path, one.identity, found=True)
-    record_scores(folders, scores, content, out, **how)
+    record_scores(folders, scores, content, out, _case_sets(domains, sealed, split), **how)
     show(scores_record(scores), as_json, *scores_renderables(scores), f"Scores written to {out}")
 
 
@@ -135,6 +138,16 @@ def _domains(
         raise ConfigurationError(f"--data {data}: {found}; name the domains to score with --domain.")
     dataset = checked_dataset(data, names, release.contract, (split,), cache, progress)
     return [dataset.domain(name, release.contract, required=(split,), cache=cache) for name in names]
+
+
+def _case_sets(
+    domains: Sequence[FolderDomain], sealed: Sequence[Sealed], split: Literal["train", "val", "test"]
+) -> dict[str, str]:
+    """By domain a digest of its cases, for the ledger: whoever looks at others later is seen to."""
+    from perdure.evidence.remote.sealing import case_set
+
+    elsewhere = {domain: digest for one in sealed for domain, digest in one.statement.cases.items()}
+    return {**elsewhere, **{one.name: case_set(one, split, b"") for one in domains}}
 
 
 def _sealed(

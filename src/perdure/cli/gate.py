@@ -36,7 +36,7 @@ def gate(
     ] = None,
     declare: Annotated[
         bool,
-        typer.Option("--declare", help="Record the plan in the ledger, before any candidate is scored; judge nothing."),
+        typer.Option("--declare", help="Record the plan in the ledger, before the update is made; judge nothing."),
     ] = False,
     config: options.Config = None,
     as_json: options.Json = False,

@@ -250,8 +250,10 @@ Devices: TypeAlias = Annotated[
     typer.Option("--devices", min=1, help="Processes (cards) that share each batch.", rich_help_panel=_MACHINE),
 ]
 Precision: TypeAlias = Annotated[
-    Literal["32-true", "bf16-mixed"],
-    typer.Option("--precision", help="bf16-mixed computes in half precision.", rich_help_panel=_MACHINE),
+    Literal["auto", "32-true", "bf16-mixed"],
+    typer.Option(
+        "--precision", help="bf16-mixed trains in half precision; auto where it is fast.", rich_help_panel=_MACHINE
+    ),
 ]
 CacheFolder: TypeAlias = Annotated[
     Path | None,

@@ -16,7 +16,7 @@ def publish(
     to: Annotated[str, typer.Option("--to", help="URI of an MLflow server or store.")],
     name: Annotated[str, typer.Option("--name", help="The registered model that it becomes a version of.")],
     verdict: Annotated[
-        Path | None, typer.Option("--verdict", help="The gate's verdict about it, which becomes a tag.")
+        Path | None, typer.Option("--verdict", help="The gate's verdict about it, as the ledger has it; becomes a tag.")
     ] = None,
     config: options.Config = None,
     as_json: options.Json = False,
@@ -25,10 +25,8 @@ def publish(
 
     Example: perdure publish releases/b --to http://localhost:5000 --name brains --verdict verdict.json
     """
-    from perdure.evidence.gate.verdict import Verdict
     from perdure.evidence.publishing import publish
 
-    read = None if verdict is None else Verdict.read(verdict)
-    version = publish(release, to, name, read)
+    version = publish(release, to, name, verdict)
     record = {"name": name, "version": version, "to": to}
     show(record, as_json, f"{release} is version {version} of {name} at {to}")

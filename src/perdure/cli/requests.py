@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any, Literal
 from perdure.errors import ConfigurationError, NetworkError, UpdateError
 
 if TYPE_CHECKING:
+    from torch import nn
+
     from perdure.data import Dataset, FolderDomain, JointDomain
     from perdure.methods import Method
     from perdure.models import NetworkSpec
@@ -56,6 +58,21 @@ def named_values(
         except json.JSONDecodeError:
             values[key] = value
     return values
+
+
+def view_weights_said(words: Sequence[str] | None) -> dict[Any, float]:
+    """The weights of views that `--view-weight` says.
+
+    Raises:
+        ConfigurationError: if one is not VIEW=WEIGHT, or is said twice.
+    """
+    weights = named_values("--view-weight", words, "sagittal=0.2", {})
+    for view, weight in weights.items():
+        if view not in ("coronal", "axial", "sagittal") or not isinstance(weight, int | float):
+            raise ConfigurationError(
+                f"--view-weight {view}={weight}: must be coronal, axial or sagittal, and a number, as in sagittal=0.2."
+            )
+    return weights
 
 
 def recipe_settings(**settings: Any) -> dict[str, Any]:
@@ -235,30 +252,43 @@ def check_network(
     Raises:
         NetworkError: if it cannot be built, the weights do not fit, or input or output do not.
     """
-    import torch
+    from perdure.models import build, load_weights
 
-    from perdure.models import build, evaluation_mode, load_weights
-
-    size, classes = contract.size, contract.classes
     model = build(
-        spec, channels=contract.channels, classes=classes, spatial_dims=contract.spatial_dims, trusted=trusted
+        spec, channels=contract.channels, classes=contract.classes, spatial_dims=contract.spatial_dims, trusted=trusted
     )
     if weights is not None:
         load_weights(model, weights, replace_head=not is_trained)
+    check_answer(model, contract)
+
+
+def check_answer(model: nn.Module, contract: Contract) -> None:
+    """Whether a network takes a training sample and answers in the classes of the contract.
+
+    Raises:
+        NetworkError: if not.
+    """
+    import torch
+
+    from perdure.models import describe, evaluation_mode
+
+    spec = describe(model)
+    name = type(model).__name__ if spec is None else spec.factory
+    size, classes = contract.size, contract.classes
     try:
         with evaluation_mode(model), torch.no_grad():
             output = model(torch.zeros(1, contract.channels, *size))
     except (RuntimeError, ValueError, IndexError, TypeError, AssertionError) as error:
         found = f"{contract.channels} channel(s) of {' x '.join(map(str, size))} pixels"
         raise NetworkError(
-            f"Network '{spec.factory}' does not take a training sample, {found}: {error}. "
+            f"Network '{name}' does not take a training sample, {found}: {error}. "
             "Networks that halve their input n times need a --size that 2 to the n divides."
         ) from error
     expected = (1, classes, *size) if contract.task == "segmentation" else (1, classes)
     shape = tuple(output.shape) if isinstance(output, torch.Tensor) else type(output).__name__
     if shape != expected:
         raise NetworkError(
-            f"Network '{spec.factory}' answers a training sample with {shape}; for {contract.task} it must be "
+            f"Network '{name}' answers a training sample with {shape}; for {contract.task} it must be "
             f"{expected}: one image, the classes, and for a segmentation the size of the input."
         )
 

@@ -47,7 +47,7 @@ def update(
     seed: options.Seed = 0,
     device: options.Device = "cpu",
     devices: options.Devices = 1,
-    precision: options.Precision = "32-true",
+    precision: options.Precision = "auto",
     cache: options.CacheFolder = None,
     config: options.Config = None,
     as_json: options.Json = False,

@@ -12,7 +12,7 @@ from functools import cached_property
 from perdure.data.cache import Cache
 from perdure.data.cases import CaseFiles, PreparedCase, prepared_entry
 from perdure.data.manifest import Case
-from perdure.data.sampling import Concatenated, Draw, Samples, batches, boundaries, samples_of
+from perdure.data.sampling import Concatenated, Draw, Samples, batches, boundaries, order_of, samples_of
 from perdure.errors import DataError
 from perdure.types import SPLITS, Batch, Contract, Counts, Split
 
@@ -49,6 +49,12 @@ class SampledDomain(ABC):
     def steps(self, split: Split, batch_size: int) -> int:
         """How many batches `batches` yields."""
         return len(boundaries(len(self.samples(split)), batch_size))
+
+    def subjects_drawn(self, samples: int, seed: int) -> int:
+        """Of how many subjects a few training samples are: see `perdure.types.CountsSubjects`."""
+        train = self.samples("train")
+        drawn = order_of(len(train), Draw(seed, 0))[:samples]
+        return len({train.subject(index) for index in drawn.tolist()})
 
 
 @dataclass(frozen=True, eq=False)

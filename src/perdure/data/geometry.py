@@ -106,6 +106,10 @@ class VolumeGrid:
         cut = np.ascontiguousarray(turned.transpose(self._order))
         return cut[None, None] if self.view is None else cut[:, None]
 
+    def as_slices(self, volumes: NDArray[Scalar]) -> NDArray[Scalar]:
+        """Whole volumes `(classes, D, H, W)` as `(classes, slices, H, W)` of this view; the same memory."""
+        return volumes.transpose(0, *(axis + 1 for axis in self._order))
+
     def labels_to_network(self, labels: NDArray[Scalar]) -> NDArray[Scalar]:
         """Labels of the file's shape as `(slices, H, W)`, or `(1, D, H, W)`, each from the nearest voxel."""
         nearest = [_nearest(m, n, r) for n, r, m in self._axes()]

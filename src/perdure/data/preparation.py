@@ -70,8 +70,12 @@ def prepare_image(path: Path, contract: Contract) -> Prepared:
     image = read_image(path)
     if problems := contract_problems(image.header, contract, path):
         raise DataError(problems)
-    grid = grid_for(contract, image.header.shape, image.header.affine)
-    pixels = grid.image_to_network(scaled(image, contract.intensity, path))
+    if contract.intensity.scaling == "format" and image.maximum is None:
+        wanted = "`format` scaling needs 8 or 16 bits unsigned; use `robust` in the contract"
+        raise DataError([Problem(str(path), "voxels", f"voxels of type {image.pixels.dtype}", wanted)])
+    header = image.header
+    grid = grid_for(contract, header.shape, header.affine)
+    pixels = grid.image_to_network(scaled(image.pixels, contract.intensity, image.maximum, is_volume=header.is_volume))
     if pixels.shape[1] != contract.channels:
         pixels = np.repeat(pixels, contract.channels, axis=1)
     return Prepared(standardised(pixels, contract.intensity), grid, image.header)

@@ -63,6 +63,10 @@ class Samples(Protocol):
         """Input `(channels, *size)` and target `size` (a class: no axis)."""
         ...
 
+    def subject(self, index: int) -> str:
+        """Whose sample it is."""
+        ...
+
 
 @dataclass(frozen=True)
 class Slices:
@@ -87,6 +91,10 @@ class Slices:
         number, place = self.places[index]
         corner = geometry.centred(self.cases[number].image.shape[2:], self.contract.size)
         return _cut(self.cases[number], place, corner, self.contract)
+
+    def subject(self, index: int) -> str:
+        """Whose sample it is."""
+        return self.cases[self.places[index][0]].subject
 
 
 @dataclass(frozen=True)
@@ -116,6 +124,10 @@ class Patches:
             corner = _random_corner(self.cases[number], self.contract.size, draw.generator("patch", index))
         return _cut(self.cases[number], 0, corner, self.contract)
 
+    def subject(self, index: int) -> str:
+        """Whose sample it is."""
+        return self.cases[self.places[index][0]].subject
+
 
 @dataclass(frozen=True)
 class Concatenated:
@@ -129,9 +141,18 @@ class Concatenated:
 
     def sample(self, index: int, draw: Draw | None) -> Sample:
         """The sample of the part in which the index falls."""
+        part, place = self._found(index)
+        return part.sample(place, draw)
+
+    def subject(self, index: int) -> str:
+        """Whose sample it is."""
+        part, place = self._found(index)
+        return part.subject(place)
+
+    def _found(self, index: int) -> tuple[Samples, int]:
         for part in self.parts:
             if index < len(part):
-                return part.sample(index, draw)
+                return part, index
             index -= len(part)
         raise IndexError(f"`index` is beyond the {len(self)} samples.")
 
@@ -182,6 +203,11 @@ def boundaries(samples: int, batch_size: int) -> list[tuple[int, int]]:
     return list(zip(starts, [*starts[1:], samples], strict=True))
 
 
+def order_of(samples: int, draw: Draw | None) -> NDArray[np.int64]:
+    """In which order the samples of an epoch come, by index."""
+    return np.arange(samples) if draw is None else draw.generator("order").permutation(samples)
+
+
 def batches(
     samples: Samples,
     contract: Contract,
@@ -216,7 +242,7 @@ def _batches(
     rank: int,
     ranks: int,
 ) -> Iterator[Batch]:
-    order = np.arange(len(samples)) if draw is None else draw.generator("order").permutation(len(samples))
+    order = order_of(len(samples), draw)
     for first, last in boundaries(len(samples), batch_size):
         chosen = []
         for index in order[first:last][rank::ranks].tolist():

@@ -32,11 +32,13 @@ class Scan:
         id: of the case.
         subject: whose image it is.
         image: the file.
+        is_subject_known: whether somebody said so; else the image counts as that of a subject of its own.
     """
 
     id: str
     subject: str
     image: Path
+    is_subject_known: bool = True
 
 
 def unlabelled_scans(folder: Path | str, domains: Sequence[str] = (), split: str | None = None) -> tuple[Scan, ...]:
@@ -86,7 +88,7 @@ def unlabelled_scans(folder: Path | str, domains: Sequence[str] = (), split: str
             problems.append(Problem(str(manifest), f"line {number}, image", repr(row["image"]), image))
             continue
         name = row.get("id") or row["image"]
-        scans.append(Scan(name, row.get("subject") or name, image))
+        scans.append(Scan(name, row.get("subject") or name, image, is_subject_known=bool(row.get("subject"))))
     if not scans and not problems:
         problems = [Problem(str(manifest), "rows", "none of this domain and split", "name others")]
     if problems:
@@ -99,7 +101,7 @@ def _loose(folder: Path) -> tuple[Scan, ...]:
     if not images:
         raise DataError([Problem(str(folder), "images", "none", f"files that end in {READABLE}")])
     names = [file.relative_to(folder).as_posix() if file != folder else folder.name for file in images]
-    return tuple(Scan(name, name, file) for name, file in zip(names, images, strict=True))
+    return tuple(Scan(name, name, file, is_subject_known=False) for name, file in zip(names, images, strict=True))
 
 
 def network_samples(prepared: Prepared, contract: Contract, at_once: int = 8) -> Iterator[Tensor]:

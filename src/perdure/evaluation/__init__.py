@@ -9,11 +9,13 @@ from perdure.evaluation.kappa_interval import accuracy_interval, kappa_interval
 from perdure.evaluation.matrix import Loss, SubjectScores, TrainTestMatrix, train_test_matrix
 from perdure.evaluation.prediction import Predictor
 from perdure.evaluation.prediction_files import Predicted, predict_files
+from perdure.evaluation.prediction_layout import Output
 from perdure.evaluation.rows import METRICS, SCHEMA, classification_rows, domain_rows, segmentation_rows
 from perdure.evaluation.scores import Header, ScoredRelease, Scores, mean_scores, union
 from perdure.evaluation.significance import PairedTest, grade_error_test, holm, paired_test
 from perdure.evaluation.spread import Spread, spread_over_seeds
 from perdure.evaluation.summary import LITERATURE, MEASURES, Definition, Measure, Summary, summary
+from perdure.evaluation.views import ViewAggregation
 
 __all__ = [
     "LITERATURE",
@@ -25,6 +27,7 @@ __all__ = [
     "Interval",
     "Loss",
     "Measure",
+    "Output",
     "PairedTest",
     "Predicted",
     "Predictor",
@@ -34,6 +37,7 @@ __all__ = [
     "SubjectScores",
     "Summary",
     "TrainTestMatrix",
+    "ViewAggregation",
     "accuracy",
     "accuracy_interval",
     "auc",

@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from perdure.errors import EvaluationError
+from perdure.evaluation.bounded import bounded_low, bounded_needed, bounded_p
 from perdure.evaluation.classification import kappa
 from perdure.evaluation.intervals import check_level
 from perdure.evaluation.kappa_interval import check_cases, counts_by_subject
-from perdure.evaluation.power import subjects_needed
+from perdure.evaluation.power import MOST, subjects_needed
 from perdure.evaluation.studentized import ROUNDING, fewest_subjects, mean_bounds
 from perdure.types import Value
 
@@ -59,7 +60,12 @@ class Comparison(Value):
 
 
 def compare_means(
-    changes: Mapping[str, float], *, threshold: float, level: float = 0.05, wanted: float = 0.8
+    changes: Mapping[str, float],
+    *,
+    threshold: float,
+    level: float = 0.05,
+    wanted: float = 0.8,
+    largest_loss: float | None = None,
 ) -> Comparison:
     """The mean change over subjects against a threshold; see `studentized.mean_bounds` for the interval.
 
@@ -68,6 +74,8 @@ def compare_means(
         threshold: in the unit of the scores.
         level: in (0, 1); the false alarm rate of either end is half of it.
         wanted: the power that `needed` is for.
+        largest_loss: that a single subject can have, above minus `threshold`; then the lower end and `p_above` hold for
+            every distribution too, see `bounded`. Where a subject was seen to lose more, 1 stands in.
 
     Returns:
         Without ends for fewer than two subjects. With fewer than `fewest_subjects(level)` there is an interval to look
@@ -85,7 +93,7 @@ def compare_means(
         estimate = float(values[0]) if n else None
         return Comparison(estimate=estimate, **fixed, needed=fewest, reason=_too_few(n, fewest))
     bounds = mean_bounds(values, threshold, level)
-    return _completed(
+    found = _completed(
         Comparison(
             estimate=float(np.sort(values).mean()),
             low=float(bounds.low),
@@ -98,6 +106,18 @@ def compare_means(
         float(values.std(ddof=1)),
         wanted,
     )
+    return found if largest_loss is None else _for_every_distribution(found, values, -largest_loss)
+
+
+def _for_every_distribution(found: Comparison, values: NDArray[np.float64], lowest: float) -> Comparison:
+    """The same comparison, held to the wider lower end and the larger p of the test by betting."""
+    lowest = lowest if values.min() >= lowest else -1.0
+    assert found.low is not None
+    low = min(found.low, bounded_low(values, lowest, found.level))
+    needed = bounded_needed(values, lowest, found.threshold, found.level, MOST)
+    p = None if found.p_above is None else max(found.p_above, bounded_p(values, lowest, found.threshold))
+    both = None if needed is None or found.needed is None else max(needed, found.needed)
+    return found.model_copy(update={"low": low, "p_above": p, "needed": both})
 
 
 def compare_kappas(

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import math
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from copy import deepcopy
 from typing import TYPE_CHECKING, TypeAlias
@@ -10,13 +11,16 @@ from typing import TYPE_CHECKING, TypeAlias
 import numpy as np
 import torch
 
-from perdure.data import ImageGrid
+from perdure.data import ImageGrid, prepare_image
 from perdure.data.geometry import centred, window
 from perdure.data.intensity import padding
 from perdure.errors import EvaluationError
-from perdure.models import evaluation_mode, load_batch_norm_state
+from perdure.evaluation.segmented import Segmented, label_values
+from perdure.models import evaluation_mode, load_batch_norm_state, make_fast, size_multiple
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from numpy.typing import NDArray
     from torch import Tensor, nn
 
@@ -47,15 +51,18 @@ class Predictor:
 
     def __init__(self, release: Release, device: str = "cpu", domain: str | None = None) -> None:
         self.contract: Contract = release.contract
-        model: nn.Module = release.model
+        # a copy: it gets a batch norm and kernels of its own
+        model: nn.Module = deepcopy(release.model)
         if domain is not None and domain in release.memory.norms:
-            model = deepcopy(model)
             load_batch_norm_state(model, release.memory.norms[domain])
         self.model = model.to(device)
+        make_fast(self.model)
         self.device = device
-        values = [structure.values[0] for structure in self.contract.structures]
-        self.largest_value = max(values)
-        self._values = np.array(values, np.min_scalar_type(self.largest_value))
+        self._values = label_values(self.contract)
+        self.largest_value = int(self._values.max())
+        # a network that halves more often needs more
+        needed = size_multiple(release.identity.network) or (1,) * len(self.contract.size)
+        self.multiple = tuple(math.lcm(MULTIPLE, one) for one in needed)
         self._black = padding(self.contract.intensity, self.contract.channels)
 
     def classes(self, pixels: Pixels, grid: Grid) -> NDArray[np.uint8]:
@@ -79,9 +86,45 @@ class Predictor:
 
     def classes_on_network_grid(self, pixels: Pixels) -> NDArray[np.uint8]:
         """The class index of every pixel of `(slices, channels, H, W)`, or of `(1, channels, D, H, W)`."""
+        labels = np.empty((len(pixels), *pixels.shape[2:]), np.uint8)
+
+        def take(where: slice, logits: Tensor) -> None:
+            labels[where] = logits.argmax(dim=1).to(torch.uint8).cpu().numpy()
+
+        self.look(pixels, take)
+        return labels
+
+    def segmented(self, file: Path, *, probabilities: bool = False) -> Segmented:
+        """One image file, segmented; see `Segmenter`."""
+        image = prepare_image(file, self.contract)
+        if not probabilities:
+            return Segmented(self.classes(image.pixels, image.grid), image.header)
+        slices, _, *spatial = image.pixels.shape
+        labels = np.empty((slices, *spatial), np.uint8)
+        maps = np.empty((slices, self.contract.classes, *spatial), np.float32)
+
+        def take(where: slice, logits: Tensor) -> None:
+            labels[where] = logits.argmax(dim=1).cpu().numpy()
+            maps[where] = logits.softmax(dim=1).cpu().numpy()
+
+        self.look(image.pixels, take)
+        if isinstance(image.grid, ImageGrid):
+            own = image.grid.probabilities_to_original(maps[0])
+            return Segmented(np.asarray(own.argmax(axis=0), np.uint8), image.header, lambda index: own[index])
+        back = image.grid.labels_to_original
+        return Segmented(back(labels), image.header, lambda index: back(maps[:, index]))
+
+    def look(self, pixels: Pixels, take: Callable[[slice, Tensor], None]) -> None:
+        """Has the network look at a few slices at a time.
+
+        Args:
+            pixels: `(slices, channels, H, W)`, or `(1, channels, D, H, W)`.
+            take: given which slices, and their logits `(slices, classes, *spatial)`.
+        """
         with self._measuring():
-            parts = [self._scores(part).argmax(dim=1).to(torch.uint8).cpu() for part in _parts(pixels)]
-            return np.asarray(torch.cat(parts))
+            for start in range(0, len(pixels), SLICES_AT_ONCE):
+                part = pixels[start : start + SLICES_AT_ONCE]
+                take(slice(start, start + len(part)), self._scores(part))
 
     def values(self, pixels: Pixels, grid: Grid) -> NDArray[np.unsignedinteger]:
         """The label value of every pixel, on the image's own grid; a merged structure gives its first value."""
@@ -107,7 +150,9 @@ class Predictor:
         """Logits `(slices, classes, *spatial)` of `(slices, channels, *spatial)`."""
         spatial, size = pixels.shape[2:], self.contract.size
         volume = self.contract.spatial_dims == 3
-        larger = [have if volume else -(-have // MULTIPLE) * MULTIPLE for have in spatial]
+        larger = [
+            have if volume else -(-have // times) * times for have, times in zip(spatial, self.multiple, strict=True)
+        ]
         wanted = tuple(want if have <= want else more for have, want, more in zip(spatial, size, larger, strict=True))
         inputs, before = self._cut(pixels, wanted)
         output = self._by_window(inputs) if volume else self.model(inputs)
@@ -138,6 +183,18 @@ class Predictor:
         return output
 
 
-def _parts(pixels: Pixels) -> Iterator[Pixels]:
-    for start in range(0, len(pixels), SLICES_AT_ONCE):
-        yield pixels[start : start + SLICES_AT_ONCE]
+def norm_domain(release: Release, domain: str | None) -> str | None:
+    """The domain whose batch norm predicts; None for a release that has one for all.
+
+    Raises:
+        EvaluationError: if a release keeps one batch norm a domain, and `domain` is none of them.
+    """
+    norms = release.memory.norms
+    if norms and domain not in norms:
+        found = "no domain is named" if domain is None else f"it has none for {domain!r}"
+        raise EvaluationError(
+            f"Release {release.name!r} keeps one batch norm a domain, and {found}: say where the images are from "
+            f"(--domain), one of {', '.join(norms)}. For another place name the one whose images are most alike, or "
+            "update the release to it."
+        )
+    return domain if norms else None

@@ -2,22 +2,29 @@
 
 from __future__ import annotations
 
-import csv
-import io
+import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from fnmatch import fnmatch
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from perdure.errors import DataError, EvaluationError
-from perdure.evaluation.prediction import Predictor
+from perdure.evaluation.prediction import Predictor, norm_domain
+from perdure.evaluation.prediction_layout import Output, bids_dataset
+from perdure.evaluation.prediction_writing import Classifications, Segmentations
+from perdure.evaluation.segmented import Segmenter
+from perdure.evaluation.views import View, ViewAggregation, view_weights
 from perdure.release.folder import replace_file
 
 if TYPE_CHECKING:
+    from perdure.data.dicom.writing import Origin
     from perdure.release import Release
 
-RECORD, TABLE = "prediction.json", "predictions.csv"
+RECORD = "prediction.json"
+SPOOL = ".spool"
+"""Folder below the results in which series from a PACS lie until they are segmented."""
 
 
 @dataclass
@@ -35,13 +42,29 @@ class Predicted:
     failed: dict[str, str] = field(default_factory=dict)
 
 
+@dataclass(frozen=True)
+class Checked:
+    """Releases that may predict into a folder.
+
+    Args:
+        releases: one, or one a view.
+        owner: what the folder says of itself.
+    """
+
+    releases: tuple[Release, ...]
+    owner: dict[str, Any]
+
+
 def predict_files(
-    release: Release,
+    release: Release | Sequence[Release],
     source: Path,
     out: Path,
     *,
     device: str = "cpu",
     domain: str | None = None,
+    output: Output | None = None,
+    match: str | None = None,
+    weights: Mapping[View, float] | None = None,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Predicted:
     """Predicts a file or every image of a folder, below it too, and writes each result under the same relative name.
@@ -51,30 +74,46 @@ def predict_files(
     made it. One bad file is reported and does not stop the others.
 
     Args:
-        release: whose model predicts.
+        release: whose model predicts; several, one for each view of a volume, predict together.
         source: an image, or a folder. Hidden files, and those in `out`, are no images.
         out: the folder for the results: new, empty, or with results of the same release.
         device: where the network runs.
         domain: where the images are from; a release that keeps one batch norm a domain has to know, others do not look
             at it.
+        output: formats, and what is written besides label maps.
+        match: only images of a name that this fits, as `*_T1w.nii.gz`; all if left out.
+        weights: of the views, where there are several releases.
         progress: told how many of how many files are done.
 
     Raises:
-        EvaluationError: if there is no image, `out` holds something else than results of this release (and domain), or
-            the release keeps one batch norm a domain and `domain` is none of them.
+        EvaluationError: if there is no image, two images would have one result, `out` holds something else than results
+            of this release (and domain, and format), the release keeps one batch norm a domain and `domain` is none of
+            them, several releases do not belong together, or `output` asks for what there is not for this task.
     """
-    whose = _whose(release, domain)
-    _check_owner(out, release, whose)
-    files = _images(source, out)
+    output = output or Output()
+    checked = check_results(release, out, domain=domain, output=output, weights=weights)
+    releases, owner = checked.releases, checked.owner
+    files = images_in(source, out, match)
     root = source.parent if files == [source] else source
-    owner = json.dumps({"release": release.id, "name": release.name, "domain": whose}, indent=2) + "\n"
-    replace_file(out / RECORD, owner.encode())
-    predictor = Predictor(release, device, whose)
-    write = _segmented if release.contract.task == "segmentation" else _Classified(out / TABLE, release)
+    names = [file.relative_to(root) for file in files]
+    segmenter: Segmenter
+    if len(releases) > 1:
+        segmenter = ViewAggregation(releases, device, domain, weights)
+    else:
+        segmenter = Predictor(releases[0], device, owner["domain"])
+    write: Segmentations | Classifications
+    if isinstance(segmenter, Predictor) and segmenter.contract.task == "classification":
+        write = Classifications(segmenter, out)
+    else:
+        write = Segmentations(segmenter, out, output, names, _origin(releases, owner))
+    replace_file(out / RECORD, (json.dumps(owner, indent=2) + "\n").encode())
+    if output.form == "bids":
+        for path, content in bids_dataset(root, out, [f"{one.name} {one.id}" for one in releases]).items():
+            replace_file(out / path, content)
     result = Predicted()
-    for done, file in enumerate(files, 1):
+    for done, (file, name) in enumerate(zip(files, names, strict=True), 1):
         try:
-            written = write(predictor, file, file.relative_to(root), out)
+            written = write(file, name)
         except DataError as error:
             result.failed[str(file)] = str(error)
         else:
@@ -86,20 +125,58 @@ def predict_files(
     return result
 
 
-def _whose(release: Release, domain: str | None) -> str | None:
-    """The domain whose batch norm predicts; None for a release that has one for all."""
-    norms = release.memory.norms
-    if norms and domain not in norms:
-        found = "no domain is named" if domain is None else f"it has none for {domain!r}"
-        raise EvaluationError(
-            f"Release {release.name!r} keeps one batch norm a domain, and {found}: say where the images are from "
-            f"(--domain), one of {', '.join(norms)}. For another place name the one whose images are most alike, or "
-            "update the release to it."
-        )
-    return domain if norms else None
+def check_results(
+    release: Release | Sequence[Release],
+    out: Path,
+    *,
+    domain: str | None,
+    output: Output,
+    weights: Mapping[View, float] | None,
+) -> Checked:
+    """Passes if results of these releases may go into a folder; nothing is written.
+
+    Raises:
+        EvaluationError: as of `predict_files`.
+    """
+    releases = tuple(release) if isinstance(release, Sequence) else (release,)
+    whose = [norm_domain(one, domain) for one in releases]
+    output.check(releases[0].contract)
+    owner = _owner(releases, next((one for one in whose if one), None), output, weights)
+    _check_owner(out, owner)
+    return Checked(releases, owner)
 
 
-def _check_owner(out: Path, release: Release, domain: str | None) -> None:
+def _owner(
+    releases: Sequence[Release], domain: str | None, output: Output, weights: Mapping[View, float] | None
+) -> dict[str, Any]:
+    """What a folder of results says of itself; results of which this differs do not mix."""
+    if len(releases) == 1:
+        if weights:
+            raise EvaluationError("Weights of views are for several releases (--release), one a view.")
+        owner: dict[str, Any] = {"release": releases[0].id, "name": releases[0].name, "domain": domain}
+    else:
+        views = view_weights(releases, weights)
+        named = {one.contract.view: {"release": one.id, "name": one.name} for one in releases}
+        owner = {
+            "release": " ".join(one.id for one in releases),
+            "domain": domain,
+            "views": [{"view": view, "weight": weight, **named[view]} for view, weight in views.items()],
+        }
+    return {**owner, "format": output.form} if output.form else owner
+
+
+def _origin(releases: Sequence[Release], owner: Mapping[str, Any]) -> Origin:
+    """What a DICOM SEG says of its making: one id, also of several releases and their weights."""
+    from perdure.data.dicom.writing import Origin
+
+    name = " + ".join(one.name for one in releases)
+    if len(releases) == 1:
+        return Origin(name, releases[0].id, owner["domain"])
+    together = json.dumps([owner["release"], owner["views"]], sort_keys=True)
+    return Origin(name, hashlib.sha256(together.encode()).hexdigest(), owner["domain"])
+
+
+def _check_owner(out: Path, owner: Mapping[str, Any]) -> None:
     """Refuses to mix the results of two releases, or results with other files."""
     record = out / RECORD
     if not record.exists():
@@ -111,65 +188,39 @@ def _check_owner(out: Path, release: Release, domain: str | None) -> None:
         found, place = str(content["release"]), content.get("domain")
     except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError, AttributeError) as error:
         raise EvaluationError(f"{record}: damaged; choose another --out.") from error
-    if found != release.id:
+    if found != owner["release"]:
         raise EvaluationError(
-            f"{out}: holds the results of release {found[:12]}, not of {release.id[:12]}; choose another --out."
+            f"{out}: holds the results of release {found[:12]}, not of {owner['release'][:12]}; choose another --out."
         )
-    if place != domain:
-        raise EvaluationError(f"{out}: holds results for domain {place}, not for {domain}; choose another --out.")
+    if place != owner["domain"]:
+        raise EvaluationError(
+            f"{out}: holds results for domain {place}, not for {owner['domain']}; choose another --out."
+        )
+    for what in ("format", "views"):
+        if content.get(what) != owner.get(what):
+            raise EvaluationError(
+                f"{out}: holds results with the {what} {content.get(what)}, not {owner.get(what)}; choose another "
+                "--out."
+            )
 
 
-def _images(source: Path, out: Path) -> list[Path]:
+def images_in(source: Path, out: Path, match: str | None = None) -> list[Path]:
+    """The image itself, or all of a folder and below it, hidden ones and those in `out` left out.
+
+    Raises:
+        EvaluationError: if there is none, or none of a name that `match` fits.
+    """
     from perdure.data.listing import READABLE, images_below
 
     if not source.exists():
         raise EvaluationError(f"{source}: no such file or folder; --input names an image or a folder of images.")
-    images = [file for file in images_below(source) if not file.resolve().is_relative_to(out.resolve())]
+    # results are no images; what was fetched to be segmented lies among them, out of sight
+    results = out.resolve()
+    is_fetched = source.resolve().is_relative_to(results / SPOOL)
+    images = [file for file in images_below(source) if is_fetched or not file.resolve().is_relative_to(results)]
     if not images:
         raise EvaluationError(f"{source}: found no image there; allowed are {READABLE}.")
-    return images
-
-
-def _segmented(predictor: Predictor, file: Path, name: Path, out: Path) -> Path | None:
-    from perdure.data import prepare_image
-    from perdure.data.writing import label_file, label_name
-
-    target = out / label_name(file, name)
-    if target.exists():
-        return None
-    image = prepare_image(file, predictor.contract)
-    labels = predictor.values(image.pixels, image.grid)
-    replace_file(target, label_file(file, labels, predictor.largest_value))
-    return target
-
-
-class _Classified:
-    """One table for all files; a row is added after each file, and a row that a crash cut short is dropped."""
-
-    def __init__(self, table: Path, release: Release) -> None:
-        self.table = table
-        self.names = [structure.name for structure in release.contract.structures]
-        content = table.read_bytes() if table.exists() else b""
-        whole = content[: content.rfind(b"\n") + 1]
-        if whole != content or not whole:
-            head = _line(["image", "class", *(f"probability_{name}" for name in self.names)])
-            replace_file(table, whole or head)
-        with table.open(newline="", encoding="utf-8") as file:
-            self.done = {row[0] for row in csv.reader(file)}
-
-    def __call__(self, predictor: Predictor, file: Path, name: Path, out: Path) -> Path | None:
-        from perdure.data import prepare_image
-
-        if name.as_posix() in self.done:
-            return None
-        found = predictor.probabilities(prepare_image(file, predictor.contract).pixels)
-        best = self.names[int(found.argmax())]
-        with self.table.open("ab") as table:
-            table.write(_line([name.as_posix(), best, *(f"{value:.6f}" for value in found)]))
-        return self.table
-
-
-def _line(cells: list[str]) -> bytes:
-    text = io.StringIO()
-    csv.writer(text).writerow(cells)
-    return text.getvalue().encode()
+    matching = [file for file in images if match is None or fnmatch(file.name, match)]
+    if not matching:
+        raise EvaluationError(f"{source}: none of its {len(images)} images has a name like {match} (--match).")
+    return matching

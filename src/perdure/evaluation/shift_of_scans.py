@@ -58,12 +58,14 @@ class Shifts(Value):
     Args:
         subjects: how many the scans are of.
         scans: how many scans could be read.
+        unnamed: how many of the scans are of nobody knows whom, each counted as a subject of its own.
         refused: by file why it does not follow the contract.
         domains: of the release, the one that the scans are nearest to first; empty if no scan could be read.
     """
 
     subjects: int
     scans: int
+    unnamed: int = 0
     refused: dict[str, str]
     domains: tuple[Shift, ...]
 
@@ -77,8 +79,8 @@ def shifts(
 ) -> Shifts:
     """How far scans are from each domain of a release; their labels are not needed.
 
-    A release with one batch norm for all domains is compared by its layers with the newest of them, whose statistics
-    they are, and by intensities with all that it keeps. One with a batch norm a domain is compared with each.
+    A release with one batch norm for all domains is compared with the newest of them, whose statistics they are. One
+    with a batch norm a domain, or with none at all, is compared with each.
 
     Args:
         release: with its contract, statistics and intensities.
@@ -102,6 +104,7 @@ def shifts(
     return Shifts(
         subjects=len(subjects),
         scans=len(scans) - len(refused),
+        unnamed=sum(not scan.is_subject_known and str(scan.image) not in refused for scan in scans),
         refused=refused,
         domains=tuple(sorted(found, key=_nearness)),
     )
@@ -116,8 +119,8 @@ def _nearness(shift: Shift) -> tuple[float, float]:
 
 
 def _compared(release: Release) -> list[Seen]:
-    domains = release.identity.domains
-    return list(domains) if release.memory.norms else [domains[-1]]
+    domains, memory = release.identity.domains, release.memory
+    return list(domains) if memory.norms or not memory.statistics else [domains[-1]]
 
 
 def _read(

@@ -9,13 +9,14 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
+from perdure.evaluation.shift import FEWEST_SUBJECTS
 from perdure.types import Task, Value
 
 if TYPE_CHECKING:
     from perdure.evaluation.shift_of_scans import Shift, Shifts
 
-State: TypeAlias = Literal["in contract", "shifted", "out of scope"]
-Suggestion: TypeAlias = Literal["nothing", "recalibrate", "update", "do not use"]
+State: TypeAlias = Literal["in contract", "shifted", "out of scope", "not comparable"]
+Suggestion: TypeAlias = Literal["nothing", "recalibrate", "update", "do not use", "label and evaluate"]
 
 LEVEL = 0.05
 STRONG = 0.5
@@ -55,7 +56,8 @@ class Advice(Value):
     """What `perdure check` says.
 
     Args:
-        state: `in contract`, `shifted` or `out of scope`.
+        state: `in contract`, `shifted`, `out of scope`, or `not comparable` where the release keeps nothing that scans
+            could be compared with.
         suggestion: what to do.
         reasons: why, a sentence each, with the figures.
         like: the learnt domain that the scans are nearest to; None if none could be compared.
@@ -80,9 +82,19 @@ def advice(shifts: Shifts, task: Task, *, level: float = LEVEL) -> Advice:
     reasons = [f"{refused} of {total} scans do not follow the contract."] if refused else []
     if not shifts.domains or refused > MOST_REFUSED * total:
         return Advice(state="out of scope", suggestion="do not use", reasons=tuple(reasons), like=None)
+    if shifts.unnamed:
+        reasons.append(
+            f"Nobody says whose scans {shifts.unnamed} of these files are: each counts as a subject of its own, and "
+            "chance is ruled out too soon where some are of one. Name subjects in manifest.csv."
+        )
     nearest = shifts.domains[0]
+    if nearest.distance is None and nearest.intensities is None:
+        reasons.append("Nothing can be compared: no batch norm, and no intensities are kept.")
+        return Advice(state="not comparable", suggestion="label and evaluate", reasons=tuple(reasons), like=None)
     is_shifted, far = _judged(nearest, shifts.subjects, level, reasons)
     if not is_shifted:
+        if shifts.subjects < FEWEST_SUBJECTS:
+            reasons.append(f"Of {shifts.subjects} subject(s) this means little: nothing could be tested.")
         return Advice(state="in contract", suggestion="nothing", reasons=tuple(reasons), like=nearest.like)
     by_statistics = task == "segmentation" and bool(nearest.layers) and far < STRONG
     suggestion: Suggestion = "recalibrate" if by_statistics else "update"
@@ -97,9 +109,7 @@ def _judged(shift: Shift, subjects: int, level: float, reasons: list[str]) -> tu
     """
     ks = shift.intensities
     if shift.distance is None:
-        if ks is None:
-            reasons.append("Nothing can be compared: no batch norm, and no intensities are kept.")
-            return False, 0.0
+        assert ks is not None
         return _compared(ks.distance, other_intensities(subjects), shift.like, reasons), ks.distance
     alike = ks is not None and not _compared(ks.distance, ALIKE, shift.like, reasons)
     far = shift.distance

@@ -22,6 +22,8 @@ _TO_DO: dict[Suggestion, str] = {
     "recalibrate": "Estimate the statistics anew on these scans (perdure.models.recalibrate); labels are not needed. "
     "Label a few all the same, and see whether the score is good enough.",
     "update": "Label a few of these scans and update the release (perdure update).",
+    "label and evaluate": "Label a few of these scans and score the release on them (perdure evaluate): without labels "
+    "nobody can tell.",
     "do not use": "Do not use this release on these scans: they are not of the kind that it is for.",
 }
 

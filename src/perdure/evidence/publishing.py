@@ -10,40 +10,56 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from perdure.errors import ConfigurationError, ReleaseError
+from perdure.evidence.gate.verdict import Verdict
+from perdure.evidence.ledger.approval import check_is_of_the_gate
+from perdure.evidence.ledger.ledger import Ledger
 from perdure.release import read_identity
 
 if TYPE_CHECKING:
-    from perdure.evidence.gate.verdict import Verdict
     from perdure.release import Identity
 
 FOLDER = "release"
 PREFIX = "perdure."
+_QUOTES = "'\"`"
 
 
-def publish(path: Path, uri: str, name: str, verdict: Verdict | None = None) -> str:
+def publish(path: Path, uri: str, name: str, verdict: Path | None = None) -> str:
     """Registers a release as a new version of a model; one that is registered already gets its tags anew.
 
     Args:
         path: the release folder; its files are checked against their hashes first.
         uri: of MLflow's tracking server and registry, or of a local store.
         name: of the registered model and of the experiment; a line of releases shares one.
-        verdict: of a gate about this release.
+        verdict: the file that the gate wrote about this release, as the ledger beside it has it.
 
     Returns:
         The version.
 
     Raises:
-        ConfigurationError: if MLflow is not installed, or says no.
+        ConfigurationError: if MLflow is not installed, or says no, or the name has a quote in it.
         ReleaseError: if the release is damaged, or the verdict is about another one.
+        LedgerError: if the ledger does not have the verdict, byte for byte, as the newest one from the gate.
     """
+    if not name.strip() or set(name) & set(_QUOTES):
+        raise ConfigurationError(
+            f"--name: found {name!r}; a name without quotes is allowed, MLflow looks it up by them."
+        )
     identity = read_identity(path)
-    if verdict is not None and verdict.candidate.id != identity.id:
-        raise ReleaseError(f"The verdict is about release {verdict.candidate.id[:12]}; {path} is {identity.id[:12]}.")
+    given = None if verdict is None else _checked(verdict, path, identity)
     client, failure = _client(uri)
     try:
-        return _published(client, path, identity, name, verdict)
+        return _published(client, path, identity, name, given)
     except failure as error:
         raise ConfigurationError(f"MLflow at {uri} refused: {error}") from error
+
+
+def _checked(verdict: Path, path: Path, identity: Identity) -> Verdict:
+    """The verdict in a file, once it is sure that the gate gave it about this release: anybody can write a file."""
+    given = Verdict.read(verdict)
+    if given.candidate.id != identity.id:
+        raise ReleaseError(f"The verdict is about release {given.candidate.id[:12]}; {path} is {identity.id[:12]}.")
+    check_is_of_the_gate(verdict, given, Ledger.beside(path).entries(), "or publish it without --verdict")
+    return given
 
 
 def _client(uri: str) -> tuple[Any, type[Exception]]:
@@ -60,13 +76,13 @@ def _client(uri: str) -> tuple[Any, type[Exception]]:
 
 def _published(client: Any, path: Path, identity: Identity, name: str, verdict: Verdict | None) -> str:
     tags = _tags(identity, verdict)
-    if not client.search_registered_models(f"name = '{name}'"):
-        client.create_registered_model(name)
-    for version in client.search_model_versions(f"name = '{name}'"):
-        if version.tags.get(f"{PREFIX}id") == identity.id:
+    # by id: of a long line of releases a search by name gives the first page alone
+    for version in client.search_model_versions(f"tags.`{PREFIX}id` = '{identity.id}'"):
+        if version.name == name:
             for key, value in tags.items():
                 client.set_model_version_tag(name, version.version, key, value)
             return str(version.version)
+    _register(client, name)
     found = client.get_experiment_by_name(name)
     experiment = client.create_experiment(name) if found is None else found.experiment_id
     run = client.create_run(experiment, run_name=path.name, tags=tags)
@@ -81,6 +97,17 @@ def _published(client: Any, path: Path, identity: Identity, name: str, verdict: 
     client.set_terminated(run_id)
     source = f"{run.info.artifact_uri}/{FOLDER}"
     return str(client.create_model_version(name, source=source, run_id=run_id, tags=tags).version)
+
+
+def _register(client: Any, name: str) -> None:
+    """Makes the registered model, unless it is there."""
+    mlflow = importlib.import_module("mlflow")
+    try:
+        client.get_registered_model(name)
+    except mlflow.exceptions.MlflowException as error:
+        if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+            raise
+        client.create_registered_model(name)
 
 
 def _tags(identity: Identity, verdict: Verdict | None) -> dict[str, str]:

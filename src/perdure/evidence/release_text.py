@@ -42,8 +42,9 @@ def _facts(identity: Identity) -> list[tuple[str, str]]:
     if contract.is_volumetric and contract.spacing is not None:
         grid += f", {contract.orientation}, {' x '.join(f'{s:g}' for s in contract.spacing)} mm"
         grid += f", {contract.view} slices" if contract.view else ", whole volumes"
-    scaling = [f"intensity {contract.intensity.scaling}"]
-    for name, values in (("mean", contract.intensity.mean), ("std", contract.intensity.std)):
+    intensity = contract.intensity
+    scaling = [f"intensity {intensity.scaling}"]
+    for name, values in (("window", intensity.window), ("mean", intensity.mean), ("std", intensity.std)):
         scaling += [] if values is None else [f"{name} {', '.join(f'{value:g}' for value in values)}"]
     facts = [
         ("id", identity.id[:16]),
@@ -83,8 +84,8 @@ def _training(identity: Identity) -> str:
     epochs = identity.training.get("epochs")
     if not epochs:
         return "elsewhere"
-    recipe, kept = identity.recipe, epochs[-1]
-    if recipe["patience"] is not None:
+    recipe, kept = identity.recipe, epochs[identity.training.get("kept_epoch", len(epochs)) - 1]
+    if "kept_epoch" not in identity.training and recipe["patience"] is not None:  # releases from before it was said
         scored = [epoch for epoch in epochs if epoch["validation_loss"] is not None]
         kept = min(scored, key=lambda epoch: float(epoch["validation_loss"]), default=kept)
     text = f"{len(epochs)} epoch(s), {recipe['optimizer']} from {recipe['learning_rate']:g}, seed {recipe['seed']}"
@@ -95,6 +96,8 @@ def _training(identity: Identity) -> str:
 
 def _rates(trials: list[dict[str, float | None]]) -> str:
     losses = [(trial["rate"], trial["validation_loss"]) for trial in trials]
+    if len(losses) > 1 and all(loss is None for _, loss in losses):
+        return f"{', '.join(f'x {rate:g}' for rate, _ in losses)} (validation losses of so few subjects are not kept)"
     said = [f"x {rate:g}: {'diverged' if loss is None else f'{loss:.4f}'}" for rate, loss in losses]
     return f"{', '.join(said)} (validation loss)" if len(losses) > 1 else f"x {losses[0][0]:g}, without a choice"
 

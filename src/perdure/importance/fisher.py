@@ -79,13 +79,13 @@ class Fisher(Importance):
             yield from likelihood.expected(output)
             return
         if self.labels == "sampled":
-            target = likelihood.drawn(output, self._generator(inputs))
+            target = likelihood.drawn(output, [self._generator(one) for one in inputs])
         if target is None:
             raise MethodError('Fisher(labels="dataset") needs batches of (input, target); got inputs alone.')
         yield Term(likelihood.log_p(output, target))
 
     def _generator(self, inputs: Tensor) -> torch.Generator:
-        """Of one sample's draws."""
+        """Of the draws of one sample."""
         # bytes, because numpy knows no bfloat16; the seed joins them, because torch's generator heeds 32 bits alone
         content = inputs.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes()
         return torch.Generator().manual_seed(zlib.crc32(content, self.seed))

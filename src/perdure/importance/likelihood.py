@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias
 
@@ -21,14 +21,14 @@ FEW_OUTPUTS = 16
 
 
 class Likelihood(Protocol):
-    """p(y | x) of one sample, given the network's output for it, `(1, classes, *spatial)`."""
+    """p(y | x) of each sample of a batch, given the network's output for it, `(batch, classes, *spatial)`."""
 
     def log_p(self, output: Tensor, target: Tensor) -> Tensor:
-        """The logarithm of p, a scalar, up to a constant: summed over pixels."""
+        """The logarithm of p of each sample `(batch,)`, up to a constant: summed over its pixels."""
         ...
 
-    def drawn(self, output: Tensor, generator: Generator) -> Tensor:
-        """A target drawn from p, the same on every device."""
+    def drawn(self, output: Tensor, generators: Sequence[Generator]) -> Tensor:
+        """A target drawn from p for each sample, by a generator of its own, the same on every device."""
         ...
 
     def expected(self, output: Tensor) -> Iterator[Term]:
@@ -44,19 +44,21 @@ class Categorical:
     """One of the classes at every pixel, with the probabilities of the softmax. Targets are class indices."""
 
     def log_p(self, output: Tensor, target: Tensor) -> Tensor:  # noqa: D102
-        return -functional.nll_loss(output.log_softmax(dim=1), target, ignore_index=IGNORED, reduction="sum")
+        loss = functional.nll_loss(output.log_softmax(dim=1), target, ignore_index=IGNORED, reduction="none")
+        return -loss.reshape(len(output), -1).sum(dim=1)
 
-    def drawn(self, output: Tensor, generator: Generator) -> Tensor:  # noqa: D102
+    def drawn(self, output: Tensor, generators: Sequence[Generator]) -> Tensor:  # noqa: D102
         log_p = output.detach().log_softmax(dim=1)
         # the Gumbel trick on the processor, so that every device draws the same
-        uniform = torch.rand(log_p.shape, generator=generator, dtype=torch.float64).clamp_min(1e-300)
+        uniform = torch.stack([torch.rand(log_p.shape[1:], generator=g, dtype=torch.float64) for g in generators])
+        uniform = uniform.clamp_min(1e-300)
         return (log_p.cpu().double() - (-uniform.log()).log()).argmax(dim=1).to(log_p.device)
 
     def expected(self, output: Tensor) -> Iterator[Term]:  # noqa: D102
         _check_few(output, "classifications of at most {} classes")
         log_p = output.log_softmax(dim=1)
-        for label, probability in enumerate(log_p.detach().exp()[0]):
-            yield Term(log_p[0, label], probability)
+        for label, probability in enumerate(log_p.detach().exp().unbind(dim=1)):
+            yield Term(log_p[:, label], probability)
 
 
 class Gaussian:
@@ -69,18 +71,18 @@ class Gaussian:
     def log_p(self, output: Tensor, target: Tensor) -> Tensor:  # noqa: D102
         if target.shape != output.shape:
             raise MethodError(
-                f'Fisher(likelihood="gaussian") needs a target of the output\'s shape, {tuple(output.shape)} for one '
-                f"sample; got {tuple(target.shape)}."
+                f'Fisher(likelihood="gaussian") needs a target of the output\'s shape, {tuple(output.shape)}; got '
+                f"{tuple(target.shape)}."
             )
-        return -(target - output).square().sum() / 2
+        return -(target - output).square().reshape(len(output), -1).sum(dim=1) / 2
 
-    def drawn(self, output: Tensor, generator: Generator) -> Tensor:  # noqa: D102
-        noise = torch.randn(output.shape, generator=generator, dtype=torch.float64)
+    def drawn(self, output: Tensor, generators: Sequence[Generator]) -> Tensor:  # noqa: D102
+        noise = torch.stack([torch.randn(output.shape[1:], generator=g, dtype=torch.float64) for g in generators])
         return output.detach() + noise.to(output)
 
     def expected(self, output: Tensor) -> Iterator[Term]:  # noqa: D102
         _check_few(output, "regressions of at most {} values")
-        for mean in output[0]:
+        for mean in output.unbind(dim=1):
             yield Term(mean)
 
 

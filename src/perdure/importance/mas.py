@@ -61,7 +61,7 @@ class MAS(Importance):
         return mean_over_samples(model, batches, self.squared_norm, torch.abs, sum_over_processes)
 
     def squared_norm(self, output: Tensor, target: Tensor | None = None) -> Tensor:
-        """The squared norm of one sample's output `(1, classes, *spatial)`, a mean over its pixels."""
+        """The squared norm of each sample's output `(batch, classes, *spatial)`, a mean over its pixels: `(batch,)`."""
         if self.output == "softmax":
             squares = output.softmax(dim=1).square()
         elif self.output == "sigmoid":
@@ -69,4 +69,4 @@ class MAS(Importance):
             squares = probability.square() + (1 - probability).square()
         else:
             squares = output.square()
-        return squares.sum(dim=1).mean()
+        return squares.sum(dim=1).flatten(1).mean(dim=1) if squares.ndim > 2 else squares.sum(dim=1)

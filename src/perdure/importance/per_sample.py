@@ -2,23 +2,41 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from types import MappingProxyType
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 import torch
 from torch import Tensor
 
 from perdure.errors import MethodError
-from perdure.models import evaluation_mode
+from perdure.importance.one_pass import OnePass, OutOfReach, one_pass
+from perdure.models import evaluation_mode, fast_kernels
 
 if TYPE_CHECKING:
     from torch import nn
 
+    from perdure.importance.layers import Gradient
     from perdure.types import Batches, ParamDict, SumOverProcesses
 
+ALIKE = 0.01
+"""Two ways to measure are alike when each parameter's importance differs by at most this share of it, on average: ties
+of max pools and ReLUs may fall otherwise in a batch, and a layer that was misunderstood is far off."""
 
-def samples(batches: Batches) -> Iterator[tuple[Tensor, Tensor | None]]:
-    """Each sample of the batches as a batch of one: its input, and its target where there is one.
+NOISE = 1e-5
+"""As a share of the most important parameter's importance: below it lies what is zero but for rounding."""
+
+AT_ONCE = 2**18
+"""The most elements of gradients of several samples that are held together: small parameters save calls."""
+
+IN_PLACE: Mapping[object, Callable[[Tensor], Tensor]] = MappingProxyType(
+    {torch.abs: torch.Tensor.abs_, torch.square: torch.Tensor.square_}
+)
+"""Without new memory, which costs more than the transform where a parameter is large."""
+
+
+def checked(batches: Batches) -> Iterator[tuple[Tensor, Tensor | None]]:
+    """The input and the target, where there is one, of each batch.
 
     Raises:
         MethodError: if `batches` is one tensor, whose first axis would be taken for that of the batches, or a batch is
@@ -30,20 +48,18 @@ def samples(batches: Batches) -> Iterator[tuple[Tensor, Tensor | None]]:
         inputs, *others = batch if isinstance(batch, tuple | list) else (batch,)
         if not isinstance(inputs, Tensor):
             raise MethodError(f"A batch must be an input or (input, target), tensors both; got {type(batch).__name__}.")
-        targets = others[0] if others else None
-        for index in range(len(inputs)):
-            yield inputs[index : index + 1], None if targets is None else targets[index : index + 1]
+        yield inputs, others[0] if others else None
 
 
 class Term(NamedTuple):
-    """One differentiable scalar of one sample, and how much it counts."""
+    """One differentiable scalar of each sample `(batch,)`, and how much it counts: one number, or `(batch,)`."""
 
     value: Tensor
     weight: float | Tensor = 1.0
 
 
 Terms: TypeAlias = Callable[[Tensor, Tensor, Tensor | None], Iterable[Term]]
-"""From one sample's input, output `(1, classes, *spatial)` and target to its terms."""
+"""From input, output `(batch, classes, *spatial)` and target to the terms of each sample, which depend on it alone."""
 
 
 def mean_over_samples(
@@ -60,7 +76,7 @@ def mean_over_samples(
     Args:
         model: see `mean_over_terms`.
         batches: see `Importance.estimate`.
-        objective: from output `(1, classes, *spatial)` and target to a scalar, o above.
+        objective: from output `(batch, classes, *spatial)` and target to one scalar a sample `(batch,)`, o above.
         transform: t above, elementwise, for example `torch.abs` or `torch.square`.
         sum_over_processes: see `Importance.estimate`.
 
@@ -103,32 +119,119 @@ def mean_over_terms(
     if not parameters:
         raise MethodError("The model has no trainable parameter: set requires_grad on what importance is asked for.")
     device = next(iter(parameters.values())).device
-    sums = {name: torch.zeros_like(p, dtype=torch.float64) for name, p in parameters.items()}
-    count = torch.zeros((), dtype=torch.float64, device=device)
-    with evaluation_mode(model), torch.enable_grad(), torch.autocast(device.type, enabled=False):
-        for inputs, target in samples(batches):
-            inputs = inputs.to(device)
-            output = _one_tensor(model(inputs))
-            every = list(terms(inputs, output, None if target is None else target.to(device)))
-            for place, (value, weight) in enumerate(every, 1):
-                gradients = torch.autograd.grad(
-                    value, list(parameters.values()), retain_graph=place < len(every), allow_unused=True
-                )
-                for total, gradient in zip(sums.values(), gradients, strict=True):
-                    if gradient is not None:
-                        # float64 before the transform: the square of a small gradient would be 0 in its own type
-                        total += weight * transform(gradient.double())
-            count += 1
-    count = sum_over_processes(count)
+    sums = _Sums(model, parameters, terms, transform)
+    with evaluation_mode(model), fast_kernels(model), torch.enable_grad(), torch.autocast(device.type, enabled=False):
+        for inputs, target in checked(batches):
+            sums.add(inputs.to(device), None if target is None else target.to(device))
+    count = sum_over_processes(torch.tensor(float(sums.count), dtype=torch.float64, device=device))
     if count.item() == 0:
         raise MethodError("Importance needs at least one sample; the batches were empty.")
-    means = {name: sum_over_processes(total) / count for name, total in sums.items()}
+    means = {name: sum_over_processes(total) / count for name, total in sums.totals.items()}
     if broken := [name for name, mean in means.items() if not bool(mean.isfinite().all())]:
         raise MethodError(
             f"Importance of {broken[:5]} is not finite: the weights or a sample hold NaN or infinity, or the output "
             "overflows. Measure a model that gives finite outputs."
         )
     return {name: mean.to(torch.promote_types(parameters[name].dtype, torch.float32)) for name, mean in means.items()}
+
+
+class _Sums:
+    """Sums over samples: from one pass of each batch where that gives the same, else sample by sample."""
+
+    def __init__(
+        self,
+        model: nn.Module,
+        parameters: dict[str, nn.Parameter],
+        terms: Terms,
+        transform: Callable[[Tensor], Tensor],
+    ) -> None:
+        self.model = model
+        self.parameters = parameters
+        self.terms = terms
+        self.transform = transform
+        self.totals = self._zeros()
+        self.count = 0
+        self._pass = one_pass(model, parameters)
+        self._is_tried = False
+
+    def add(self, inputs: Tensor, target: Tensor | None) -> None:
+        """Adds the samples of a batch."""
+        start = 0
+        if self._pass is not None and not self._is_tried and len(inputs) > 1:
+            start = 2
+            self._try(self._pass, inputs[:2], None if target is None else target[:2])
+        if self._pass is None or len(inputs) == 1:
+            self._one_by_one(self.totals, inputs[start:], None if target is None else target[start:])
+        elif start < len(inputs):
+            self._together(self._pass, self.totals, inputs[start:], None if target is None else target[start:])
+        self.count += len(inputs)
+
+    def _try(self, together: OnePass, inputs: Tensor, target: Tensor | None) -> None:
+        """Counts two samples in both ways; where these differ, samples of this network go one by one."""
+        self._is_tried = True
+        plain, fast = self._zeros(), self._zeros()
+        self._one_by_one(plain, inputs, target)
+        for name, total in plain.items():
+            self.totals[name] += total
+        try:
+            self._together(together, fast, inputs, target)
+        # what autograd raises where a layer's output may not be marked
+        except (OutOfReach, RuntimeError):
+            self._pass = None
+            return
+        floor = max(float(total.mean()) for total in plain.values()) * NOISE
+        for name, total in plain.items():
+            if not float((fast[name] - total).abs().mean()) <= max(float(total.mean()) * ALIKE, floor):
+                self._pass = None
+
+    def _one_by_one(self, totals: ParamDict, inputs: Tensor, target: Tensor | None) -> None:
+        for index in range(len(inputs)):
+            x, y = inputs[index : index + 1], None if target is None else target[index : index + 1]
+            every = list(self.terms(x, _one_tensor(self.model(x)), y))
+            for place, (value, weight) in enumerate(every, 1):
+                scale = weight.reshape(()) if isinstance(weight, Tensor) else weight
+                gradients = torch.autograd.grad(
+                    value.sum(), list(self.parameters.values()), retain_graph=place < len(every), allow_unused=True
+                )
+                for total, gradient in zip(totals.values(), gradients, strict=True):
+                    if gradient is not None:
+                        # float64 before the transform: the square of a small gradient would be 0 in its own type
+                        total += scale * self.transform(gradient.double())
+
+    def _together(self, together: OnePass, totals: ParamDict, inputs: Tensor, target: Tensor | None) -> None:
+        with together.watched():
+            output = _one_tensor(together.forward(self.model, inputs))
+            every = list(self.terms(inputs, output, target))
+            for place, (value, weight) in enumerate(every, 1):
+
+                def receive(name: str, gradient: Gradient, weight: float | Tensor = weight) -> None:
+                    _add_up(totals[name], gradient, len(inputs), weight, self.transform)
+
+                together.gradients(value.sum(), receive, place < len(every))
+
+    def _zeros(self) -> ParamDict:
+        return {name: torch.zeros_like(p, dtype=torch.float64) for name, p in self.parameters.items()}
+
+
+def _add_up(
+    total: Tensor, gradient: Gradient, samples: int, weight: float | Tensor, transform: Callable[[Tensor], Tensor]
+) -> None:
+    """Adds the weighted sum over samples of a transformed gradient, a few samples at a time."""
+    step = max(1, AT_ONCE // max(1, total.numel()))
+    transform = IN_PLACE.get(transform, transform)
+    batch: Tensor | None = None
+    for first in range(0, samples, step):
+        found = gradient(first, min(first + step, samples))
+        # float64 where it costs next to nothing: the square of a small gradient would be 0 in its own type
+        part = transform(found if found.dtype == torch.float32 and step == 1 else found.double())
+        if isinstance(weight, Tensor):
+            part = part * weight[first : first + step].reshape(-1, *[1] * (part.ndim - 1)).to(part)
+        elif weight != 1:
+            part = part.double() * weight
+        part = part.sum(dim=0) if len(part) > 1 else part[0]
+        batch = part if batch is None else batch.add_(part)
+    if batch is not None:
+        total += batch
 
 
 def _one_tensor(output: object) -> Tensor:

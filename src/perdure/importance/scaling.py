@@ -172,6 +172,8 @@ class Scaling:
         check_choice("range", self.range, Range)
         check_choice("scope", self.scope, Scope)
         check_choice("averaged_first", self.averaged_first, Granularity)
+        if not isinstance(self.logarithmic, bool):
+            raise MethodError(f"`logarithmic` must be true or false; got {self.logarithmic!r}.")
         shares = [float(share) for share in self.quantiles]
         if len(shares) != 2 or not 0 <= shares[0] < shares[1] <= 1:
             raise MethodError(f"`quantiles` must be two rising shares in [0, 1]; got {self.quantiles}.")

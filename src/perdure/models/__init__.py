@@ -11,9 +11,12 @@ from perdure.models.batch_norm import (
     swapped_statistics,
     training_mode,
 )
+from perdure.models.exportable import exportable
 from perdure.models.factory import build, networks
 from perdure.models.head import Trainable, has_dropout, head, trainable_parameters, training_only
 from perdure.models.interpolation import interpolated
+from perdure.models.kernels import fast_kernels, make_fast
+from perdure.models.nnunet import size_multiple
 from perdure.models.per_domain import batch_norm_state, load_batch_norm_state
 from perdure.models.quicknat import QuickNAT
 from perdure.models.recalibration import recalibrate
@@ -33,16 +36,20 @@ __all__ = [
     "check",
     "describe",
     "evaluation_mode",
+    "exportable",
+    "fast_kernels",
     "has_dropout",
     "head",
     "interpolated",
     "load_batch_norm_state",
     "load_statistics",
     "load_weights",
+    "make_fast",
     "networks",
     "read_weights",
     "recalibrate",
     "resnet50",
+    "size_multiple",
     "statistics",
     "swapped_statistics",
     "synchronized_batch_norm",

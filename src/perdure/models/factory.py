@@ -16,6 +16,7 @@ from pydantic import JsonValue
 from torch import nn
 
 from perdure.errors import NetworkError
+from perdure.models.nnunet import PREFIX, nnunet_factory
 from perdure.models.quicknat import QuickNAT
 from perdure.models.resnet import resnet50
 from perdure.models.spec import NetworkSpec
@@ -45,6 +46,7 @@ def networks() -> dict[str, str]:
         "quicknat": "QuickNAT (Roy et al. 2019), 2-D segmentation; arguments filters, kernel_size, dropout",
         "resnet50": "ResNet-50 (He et al. 2016), 2-D classification; takes the usual ImageNet weights",
         "monai:NAME": "a network of monai.networks.nets, 2-D or 3-D, for example monai:UNet or monai:DenseNet121",
+        "nnunet:NAME": "a network of nnU-Net v2, PlainConvUNet or ResidualEncoderUNet (`perdure adopt --nnunet`)",
         "package.module:factory": "your own network: a torch module class or a function that returns one",
     }
 
@@ -88,6 +90,8 @@ def _find(name: str, trusted: Collection[str]) -> Factory:
         return OWN[name]
     if name.startswith("monai:"):
         return _monai(name.removeprefix("monai:"))
+    if name.startswith(PREFIX):
+        return nnunet_factory(name.removeprefix(PREFIX))
     if found := _EXTERNAL.fullmatch(name):
         return _external(found["module"], found["name"], trusted)
     known = "\n".join(f"  {form}: {line}" for form, line in networks().items())

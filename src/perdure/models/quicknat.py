@@ -6,6 +6,8 @@ wiring, initialisation and parameter names as in the authors' ai-med/quickNAT_py
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -119,19 +121,46 @@ class QuickNAT(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Image `(batch, in_channels, height, width)` to logits `(batch, classes, height, width)`."""
+        return self.segmented(x, _pooled, _unpooled)
+
+    def segmented(
+        self,
+        x: Tensor,
+        pool: Callable[[Tensor], tuple[Tensor, Tensor]],
+        unpool: Callable[[Tensor, Tensor], Tensor],
+    ) -> Tensor:
+        """The same with another way to write down where the largest value of a window was.
+
+        Args:
+            x: image `(batch, in_channels, height, width)`.
+            pool: features to the largest of each 2x2 window, and where each was.
+            unpool: puts values back to where `pool` found the largest, zero elsewhere.
+        """
         height, width = x.shape[-2:]
         multiple = 2**POOLINGS
-        x = functional.pad(x, (0, -width % multiple, 0, -height % multiple))
+        # not `-width % multiple`: torch.export has no such remainder of a size that is not fixed
+        bottom, right = (multiple - height % multiple) % multiple, (multiple - width % multiple) % multiple
+        x = functional.pad(x, (0, right, 0, bottom))
         skips: list[tuple[Tensor, Tensor]] = []
         for encode in (self.encode1, self.encode2, self.encode3, self.encode4):
             skip = self.dropout(encode(x))
-            x, indices = functional.max_pool2d(skip, 2, return_indices=True)
-            skips.append((skip, indices))
+            x, places = pool(skip)
+            skips.append((skip, places))
         x = self.bottleneck(x)
         # the deepest level uses decode4, the next ones 1, 2, 3: published weights are named so
         for decode in (self.decode4, self.decode1, self.decode2, self.decode3):
-            skip, indices = skips.pop()
-            up = functional.max_unpool2d(x, indices, [2, 2])
-            x = self.dropout(decode(torch.cat((skip, up), dim=1)))
+            skip, places = skips.pop()
+            x = self.dropout(decode(torch.cat((skip, unpool(x, places)), dim=1)))
         logits: Tensor = self.classifier(x)
         return logits[..., :height, :width]
+
+
+def _pooled(x: Tensor) -> tuple[Tensor, Tensor]:
+    pooled, indices = functional.max_pool2d(x, 2, return_indices=True)
+    return pooled, indices
+
+
+def _unpooled(x: Tensor, indices: Tensor) -> Tensor:
+    # it moves values and computes none: autocast would have it, and all that follows, in single precision
+    with torch.autocast(x.device.type, enabled=False):
+        return functional.max_unpool2d(x, indices, [2, 2])

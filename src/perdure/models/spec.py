@@ -16,7 +16,7 @@ class NetworkSpec(Value):
     """The name of a network and what it is called with.
 
     Args:
-        factory: `quicknat`, `resnet50`, `monai:NAME` or `package.module:factory`.
+        factory: `quicknat`, `resnet50`, `monai:NAME`, `nnunet:NAME` or `package.module:factory`.
         arguments: keyword arguments of the factory. Input channels, classes and spatial dimensions may be left out:
             `build` takes them from the data.
     """

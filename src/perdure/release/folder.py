@@ -10,6 +10,7 @@ import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
 
 def sha256(path: Path) -> str:
@@ -28,11 +29,18 @@ def _flush(path: Path) -> None:
 
 def replace_file(path: Path, content: bytes) -> None:
     """Gives a file new content in one step: after a crash there is the old file or the new one, never a part."""
+    with being_replaced(path) as file:
+        file.write(content)
+
+
+@contextmanager
+def being_replaced(path: Path) -> Iterator[BinaryIO]:
+    """An open file that takes the place of `path` in one step if the block ends well, and vanishes if not."""
     path.parent.mkdir(parents=True, exist_ok=True)
     unfinished = path.with_name(f".{path.name}.{uuid.uuid4().hex[:12]}.unfinished")
     try:
         with unfinished.open("wb") as file:
-            file.write(content)
+            yield file
             file.flush()
             os.fsync(file.fileno())
         unfinished.replace(path)
@@ -42,6 +50,18 @@ def replace_file(path: Path, content: bytes) -> None:
 
 class Folder:
     """Writes folders under a temporary name and renames them when they are complete."""
+
+    @staticmethod
+    def is_unfinished(name: str, target: str | None = None) -> bool:
+        """Whether a folder of this name is still being written, or was left so.
+
+        Args:
+            name: of the folder.
+            target: what it is written for; None for anything.
+        """
+        # exactly this name: `.a.*` would also be the folder that someone is writing for `a.b`
+        own = ".+" if target is None else re.escape(target)
+        return re.fullmatch(rf"\.{own}\.[0-9a-f]{{12}}\.unfinished", name) is not None
 
     @staticmethod
     @contextmanager
@@ -57,9 +77,7 @@ class Folder:
         if target.exists():
             raise FileExistsError(f"{target} exists; nothing is overwritten. Choose another name or move it away.")
         target.parent.mkdir(parents=True, exist_ok=True)
-        # exactly this name: `.a.*` would also be the folder that someone is writing for `a.b`
-        unfinished = re.compile(rf"\.{re.escape(target.name)}\.[0-9a-f]{{12}}\.unfinished")
-        for stale in [entry for entry in target.parent.iterdir() if unfinished.fullmatch(entry.name)]:
+        for stale in [entry for entry in target.parent.iterdir() if Folder.is_unfinished(entry.name, target.name)]:
             shutil.rmtree(stale)
         temporary = target.parent / f".{target.name}.{uuid.uuid4().hex[:12]}.unfinished"
         temporary.mkdir()

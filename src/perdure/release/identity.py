@@ -10,6 +10,11 @@ from perdure.models import NetworkSpec
 from perdure.types import Contract, Counts, Value
 
 
+def _without(fields: dict[str, Any], absent: str) -> dict[str, Any]:
+    """A field that is None left out, not null: the ids of earlier releases cover what stands in them."""
+    return {name: value for name, value in fields.items() if name != absent or value is not None}
+
+
 class Seen(Value):
     """One domain that the release has learnt.
 
@@ -28,9 +33,7 @@ class Seen(Value):
 
     @model_serializer(mode="wrap")
     def _without_nothing(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        # left out, not null: the ids of earlier releases cover what stands in them
-        fields: dict[str, Any] = handler(self)
-        return {name: value for name, value in fields.items() if name != "intensities" or value is not None}
+        return _without(handler(self), "intensities")
 
 
 class Ancestor(Value):
@@ -54,8 +57,13 @@ class Measure(Value):
 
     domains: int = Field(ge=1)
     samples: int = Field(ge=0)
+    subjects: int | None = Field(default=None, ge=0)
     offset: float = 0.0
     settings: dict[str, Any]
+
+    @model_serializer(mode="wrap")
+    def _without_nothing(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        return _without(handler(self), "subjects")
 
 
 class Identity(Value):

@@ -28,6 +28,7 @@ class Accumulated:
         latest: the raw importance of the newest domain (ranks are lost by clipping, and freezing needs them).
         domains: over how many domains.
         samples: on how many samples it was measured.
+        subjects: of how many training subjects those are, in the domain where they are fewest; None where nobody said.
         centre: where the sum of the domains' quadratics, each around its own anchor, is smallest: its distance from the
             memory's anchor, because in float32 a small distance is exact and the place is not. Empty for one domain,
             whose centre is its anchor.
@@ -40,6 +41,7 @@ class Accumulated:
     domains: int
     settings: Mapping[str, Any]
     samples: int = 0
+    subjects: int | None = None
     centre: Mapping[str, Tensor] = field(default_factory=dict)
     offset: float = 0.0
 
@@ -167,6 +169,7 @@ def accumulated(
     samples: int,
     before: Mapping[str, Tensor],
     after: Mapping[str, Tensor],
+    subjects: int | None = None,
 ) -> Accumulated:
     r"""A measure with one more domain in it.
 
@@ -184,12 +187,13 @@ def accumulated(
         samples: on how many samples.
         before: the anchor from which the past's centre is counted.
         after: the newest anchor.
+        subjects: of how many subjects the samples are; None where nobody knows.
 
     Raises:
         ReleaseError: if the earlier domains were measured with other settings, or other parameters.
     """
     if past is None:
-        return Accumulated(scaled, raw, 1, settings, samples)
+        return Accumulated(scaled, raw, 1, settings, samples, subjects)
     if dict(past.settings) != dict(settings):
         raise ReleaseError(
             f"The release's importance was measured as {dict(past.settings)}, this update measures {dict(settings)}; "
@@ -203,7 +207,8 @@ def accumulated(
     how, domains = settings.get("accumulation", "mean"), past.domains + 1
     weights = accumulate(past.weights, scaled, how, domains=domains, past_samples=past.samples, new_samples=samples)
     centre, offset = _merged(past, scaled, before, after)
-    return Accumulated(weights, raw, domains, settings, past.samples + samples, centre, offset)
+    fewest = None if past.subjects is None or subjects is None else min(past.subjects, subjects)
+    return Accumulated(weights, raw, domains, settings, past.samples + samples, fewest, centre, offset)
 
 
 def _merged(

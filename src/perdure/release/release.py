@@ -185,7 +185,13 @@ def _flat(memory: Memory) -> dict[str, Tensor]:
 def measures_of(memory: Memory) -> dict[str, Measure]:
     """What a memory's measures are, without their tensors."""
     return {
-        key: Measure(domains=one.domains, samples=one.samples, offset=one.offset, settings=dict(one.settings))
+        key: Measure(
+            domains=one.domains,
+            samples=one.samples,
+            subjects=one.subjects,
+            offset=one.offset,
+            settings=dict(one.settings),
+        )
         for key, one in memory.measures.items()
     }
 
@@ -201,6 +207,7 @@ def _memory(flat: dict[str, Tensor], model: nn.Module, identity: Identity, path:
             domains=one.domains,
             settings=one.settings,
             samples=one.samples,
+            subjects=one.subjects,
             centre=under(f"centre/{key}/"),
             offset=one.offset,
         )

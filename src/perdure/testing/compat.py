@@ -17,6 +17,7 @@ from torch.nn import functional
 
 from perdure.errors import MethodError
 from perdure.importance.base import RAW, Importance
+from perdure.importance.mas import MAS
 from perdure.importance.per_sample import mean_over_samples
 from perdure.importance.scaling import Scaling, unit_range
 from perdure.types import IGNORED, one_process
@@ -116,7 +117,7 @@ class SignedMinMaxMAS(Importance):
     ) -> ParamDict:
         twin = copy.deepcopy(model)
         signed = mean_over_samples(
-            twin, batches, lambda out, _: out.softmax(1).square().sum(1).mean(), torch.clone, sum_over_processes
+            twin, batches, lambda out, _: MAS().squared_norm(out), torch.clone, sum_over_processes
         )
         return unit_range(signed)
 

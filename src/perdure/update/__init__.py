@@ -9,8 +9,8 @@ from typing import Any
 
 from perdure.update.consolidation import consolidate
 from perdure.update.interpolation import interpolated_release
-from perdure.update.job import Machine
 from perdure.update.losses import ClassificationLoss, SegmentationLoss
+from perdure.update.machine import Machine
 from perdure.update.recipe import Recipe, paper_a, paper_b, recipe_for
 from perdure.update.retention import Retained, retain
 from perdure.update.train import adopt, check_old_data, train, update

@@ -29,6 +29,7 @@ def consolidate(
     *,
     previous: Memory | None = None,
     watched: Mapping[str, Any] | None = None,
+    subjects: int | None = None,
 ) -> Memory:
     """Measures what matters to what a model has just learnt, while that domain's data are still there.
 
@@ -41,6 +42,7 @@ def consolidate(
         previous: the memory of the domains before; this one's importance joins it.
         watched: what a measure gathered while the model trained, see `Importance.watching`. Empty, because nothing
             trained: the importance of the domains before stays as it was.
+        subjects: of how many subjects the batches are, for the record; None where nobody counted.
 
     Returns:
         The memory: the model's parameters as anchor, its importance, and the batch-norm statistics of the original
@@ -65,7 +67,8 @@ def consolidate(
     measures = {} if previous is None else {key: one.moved(before, anchor) for key, one in previous.measures.items()}
     # where nothing trained nothing was gathered, and a domain of zeros would only thin out those before
     if past is None or not importance.is_gathered or watched != {}:
-        measures[importance.key] = accumulated(past, raw, scaled, importance.settings(), samples, before, anchor)
+        settings = importance.settings()
+        measures[importance.key] = accumulated(past, raw, scaled, settings, samples, before, anchor, subjects)
     return Memory(
         anchor=anchor,
         measures=measures,

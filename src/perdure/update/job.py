@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,9 +17,11 @@ from perdure.methods import Method
 from perdure.models import NetworkSpec, batch_norm_state
 from perdure.models.batch_norm import check
 from perdure.release import Memory, Release
+from perdure.update.intensities import FEWEST_SUBJECTS
 from perdure.update.last_step import finite
 from perdure.update.launch import launch
 from perdure.update.loop import Progress, Training
+from perdure.update.machine import Machine
 from perdure.update.provenance import digest_of, digest_of_hashes, identity_of, measured
 from perdure.update.rates import Trial, run_at_best_rate
 from perdure.update.recipe import Recipe
@@ -30,28 +32,6 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from perdure.types import Domain
-
-
-@dataclass(frozen=True)
-class Machine:
-    """Where training runs.
-
-    Args:
-        device: `cpu` or `cuda`.
-        devices: how many processes or cards share each batch.
-        precision: `32-true`, or `bf16-mixed` for mixed precision.
-    """
-
-    device: Literal["cpu", "cuda"] = "cpu"
-    devices: int = 1
-    precision: Literal["32-true", "bf16-mixed"] = "32-true"
-
-    def fabric(self) -> Fabric:
-        """Lightning Fabric for it; several processes are spawned."""
-        from lightning_fabric import Fabric
-
-        several = {"strategy": "ddp_spawn"} if self.devices > 1 else {}
-        return Fabric(accelerator=self.device, devices=self.devices, precision=self.precision, **several)  # type: ignore[arg-type]
 
 
 @dataclass(frozen=True)
@@ -162,12 +142,28 @@ def _work(fabric: Fabric, job: Job, folder: RunFolder) -> Release:
     # raw importance (Fisher information) has no share of the step
     unit = past.weights if method.importance is not None and method.importance.scaling.range == "unit" else {}
     note = check(job.model, method.batch_norm)
-    facts = {"epochs": [vars(epoch) for epoch in state.history], **_restraint(job.model, unit, frozen)}
+    learnt = job.joint_with or job.domain
+    facts: dict[str, Any] = {"precision": job.machine.precision, **_told(state, trials, job.recipe, learnt)}
+    facts |= _restraint(job.model, unit, frozen)
     facts |= {"note": note} if note else {}
-    facts |= {"rates": [vars(trial) for trial in trials]} if trials else {}
     facts |= {"report": {name: finite(value) for name, value in state.report.items()}} if state.report else {}
     identity = identity_of(job.network, job.domain, job.parent, job.origin, job.method, job.recipe, new, facts)
     return Release(job.model.cpu().eval(), new, identity, "")
+
+
+def _told(state: State, trials: Sequence[Trial], recipe: Recipe, learnt: Domain) -> dict[str, Any]:
+    """What a release says of its epochs and rates: no validation loss where it is that of a few patients.
+
+    The folder of the run, which stays where it is, has them all.
+    """
+    epochs, rates = [vars(epoch) for epoch in state.history], [vars(trial) for trial in trials]
+    losses = [epoch.validation_loss for epoch in state.history]
+    known = [loss for loss in losses if loss is not None]
+    kept = losses.index(min(known)) if known and recipe.patience is not None else len(losses) - 1
+    facts: dict[str, Any] = {"epochs": epochs} | ({"kept_epoch": kept + 1} if epochs else {})
+    if learnt.counts.subjects.get("val", 0) < FEWEST_SUBJECTS:
+        epochs, rates = ([{**one, "validation_loss": None} for one in part] for part in (epochs, rates))
+    return {**facts, "epochs": epochs} | ({"rates": rates} if rates else {})
 
 
 def _norms(job: Job) -> dict[str, dict[str, Tensor]]:

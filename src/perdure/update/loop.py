@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import torch
 
 from perdure.errors import DivergenceError
-from perdure.models import evaluation_mode, recalibrate, synchronized_batch_norm, training_only
+from perdure.models import evaluation_mode, fast_kernels, recalibrate, synchronized_batch_norm, training_only
 from perdure.update.guard import Guard, gradient_norm
 from perdure.update.last_step import LastStep, finite, last_step
 from perdure.update.losses import Loss, loss_for
@@ -88,7 +88,7 @@ class Training:
         fabric, method, model = self.fabric, self.method, self.model
         fabric.to_device(model)
         loss_function = loss_for(self.domain.contract, self.batches("train"))
-        with training_only(model, method.trainable), self._synchronized():
+        with training_only(model, method.trainable), self._synchronized(), fast_kernels(model):
             optimizer = self.recipe.make_optimizer(model)
             state = self.folder.load() or State(model.state_dict(), optimizer.state_dict())
             model.load_state_dict(state.model)

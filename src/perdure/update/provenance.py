@@ -18,6 +18,7 @@ from perdure.methods import Method, said
 from perdure.models import NetworkSpec
 from perdure.release import Ancestor, Identity, Memory, Release, Seen
 from perdure.release.release import measures_of
+from perdure.types import CountsSubjects
 from perdure.update.consolidation import consolidate
 from perdure.update.intensities import intensities_of
 from perdure.update.recipe import Recipe
@@ -61,11 +62,11 @@ def measured(
 ) -> Memory:
     """The memory of a model that has just learnt a domain: every measure, averaged into those of the domains before."""
     rank, ranks = (0, 1) if fabric is None else (fabric.global_rank, fabric.world_size)
-    memory = previous
+    memory, subjects = previous, _subjects_measured(domain, recipe)
     for measure in measures:
         batches = _importance_batches(domain, recipe, rank, ranks)
         gathered = (watched or {}).get(measure.key)
-        memory = consolidate(model, batches, measure, previous=memory, watched=gathered)
+        memory = consolidate(model, batches, measure, previous=memory, watched=gathered, subjects=subjects)
     if memory is None:
         raise MethodError("A release needs at least one measure of importance, or no method can use it later.")
     return memory
@@ -73,11 +74,21 @@ def measured(
 
 def _importance_batches(domain: Domain, recipe: Recipe, rank: int, ranks: int) -> Iterator[Batch]:
     """Training samples without augmentation: all in order, or the first so many of a seeded order."""
+    # as many at once as in training, so that it fits where that did; a multiple of `ranks`, so that process r has the
+    # samples r, r + ranks, ... of the order
+    size = -(-recipe.batch_size // ranks) * ranks
     if recipe.importance_samples is None:
-        return domain.batches("train", max(2, ranks), rank=rank, ranks=ranks)
-    # batches of one sample a process: process r has samples r, r + ranks, ... of the order
-    batches = domain.batches("train", ranks, seed=recipe.seed, rank=rank, ranks=ranks)
+        return domain.batches("train", size, rank=rank, ranks=ranks)
+    batches = domain.batches("train", size, seed=recipe.seed, rank=rank, ranks=ranks)
     return _first(batches, -(-(recipe.importance_samples - rank) // ranks))
+
+
+def _subjects_measured(domain: Domain, recipe: Recipe) -> int | None:
+    """Of how many subjects the samples of `_importance_batches` are; None where the domain cannot say."""
+    limit = recipe.importance_samples
+    if limit is None or limit >= domain.counts.samples.get("train", 0):
+        return domain.counts.subjects.get("train", 0)
+    return domain.subjects_drawn(limit, recipe.seed) if isinstance(domain, CountsSubjects) else None
 
 
 def _first(batches: Iterator[Batch], samples: int) -> Iterator[Batch]:

@@ -22,7 +22,8 @@ class Trial:
 
     Args:
         rate: the recipe's learning rate was multiplied by it.
-        validation_loss: of the epoch that was kept; None where training diverged or there is no validation sample.
+        validation_loss: of the epoch that was kept; None where training diverged or there is no validation sample, and
+            in a release also where the samples are those of few subjects.
     """
 
     rate: float

@@ -17,8 +17,9 @@ from perdure.methods import Method, default_method, finetune, words_for
 from perdure.models import NetworkSpec, build, describe, has_dropout, load_weights
 from perdure.release import Release
 from perdure.update.consolidation import consolidate
-from perdure.update.job import Job, Machine, mean_step_share, refuse_existing, run_job
+from perdure.update.job import Job, mean_step_share, refuse_existing, run_job
 from perdure.update.loop import Progress, silent
+from perdure.update.machine import Machine
 from perdure.update.provenance import identity_of, measured
 from perdure.update.recipe import Recipe, recipe_for
 
@@ -68,7 +69,17 @@ def train(
     if weights is not None:
         load_weights(model, Path(weights), replace_head=True)
     job = Job(
-        model, spec, domain, None, finetune(), recipe, None, tuple(measures), machine or Machine(), progress, "trained"
+        model,
+        spec,
+        domain,
+        None,
+        finetune(),
+        recipe,
+        None,
+        tuple(measures),
+        (machine or Machine()).resolved(),
+        progress,
+        "trained",
     )
     return run_job(job, out)
 
@@ -127,8 +138,8 @@ def update(
         )
     model = deepcopy(release.model)
     job = Job(
-        model, release.identity.network, domain, joint_with, method, recipe, release, carried, machine or Machine(),
-        progress, "updated",
+        model, release.identity.network, domain, joint_with, method, recipe, release, carried,
+        (machine or Machine()).resolved(), progress, "updated",
     )  # fmt: skip
     return run_job(job, out)
 

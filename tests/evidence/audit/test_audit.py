@@ -170,6 +170,81 @@ PLANTED: dict[str, tuple[Callable[[Sealed], None], str, str, str]] = {
     "a list as long as an image": (
         entry("network", "arguments", extra=list(range(100))), "form", RECORD, "network.arguments.extra",
     ),
+    "an image in the intensities": (
+        entry("domains", 0, intensities=torch.rand(32, 32).round(decimals=6).tolist()),
+        "form", RECORD, "domains.0.intensities",
+    ),
+    "a row for each patient in the intensities": (
+        entry("domains", 0, intensities=[[(i + j) / 64 for i in range(32)] for j in range(6)]),
+        "form", RECORD, "domains.0.intensities",
+    ),
+    "intensities that fall": (
+        entry("domains", 1, intensities=[[1 - i / 32 for i in range(32)]] * 3), "form", RECORD, "domains.1.intensities",
+    ),
+    "intensities above 1": (
+        entry("domains", 1, intensities=[[float(i) for i in range(32)]] * 3), "form", RECORD, "domains.1.intensities",
+    ),
+    "digits behind those of intensities": (
+        entry("domains", 1, intensities=[[(i + 1e-9) / 32 for i in range(32)]] * 3),
+        "form", RECORD, "domains.1.intensities",
+    ),
+    "an image in a recipe": (
+        entry("recipe", milestones=torch.rand(8, 8).tolist()), "form", RECORD, "recipe.milestones.0",
+    ),
+    "as many milestones as an image has pixels": (
+        entry("recipe", milestones=torch.rand(49).tolist()), "form", RECORD, "recipe",
+    ),
+    "a row for each patient in a method": (
+        entry("method", rate=[[48.1, 1.0], [51.6, 0.0]]), "form", RECORD, "method",
+    ),
+    "a row for each patient in the settings of a measure": (
+        entry("measures", "mas", "settings", rows=[[48.1, 1.0], [51.6, 0.0]]),
+        "form", RECORD, "measures.mas.settings",
+    ),
+    "another setting of a form": (
+        entry("method", "regularizer", age=61), "form", RECORD, "method",
+    ),
+    "a measure under another name": (
+        lambda r: r.record(lambda c: c["measures"].update(ward=c["measures"].pop("mas"))),
+        "form", RECORD, "measures.ward",
+    ),
+    "an image in a report": (
+        entry("training", report={"x": torch.rand(8, 8).tolist()}), "form", RECORD, "training.report.x",
+    ),
+    "a row for each patient in the epochs": (
+        lambda r: r.record(lambda c: c["training"].update(epochs=c["training"]["epochs"] * 6)),
+        "form", RECORD, "training.epochs",
+    ),
+    "an image in the arguments of a network": (
+        entry("network", "arguments", extra=[[i, j, i * j] for i in range(8) for j in range(8)]),
+        "form", RECORD, "network.arguments",
+    ),
+    "a row for each patient in the mean of a channel": (
+        entry("contract", "intensity", mean=[0.1] * 6, std=[0.1] * 6), "form", RECORD, "contract.intensity.mean",
+    ),
+    "values of structures twice": (
+        entry("contract", "structures", 1, values=[1, 1, 1]), "form", RECORD, "contract.structures",
+    ),
+    "a number as of a person among epochs": (entry("recipe", epochs=48151623), "text", RECORD, "recipe.epochs"),
+    "a number as of a person in a report": (
+        entry("training", report={"x": 48151623.0}), "text", RECORD, "training.report.x",
+    ),
+    "a number as of a person among counts": (
+        entry("domains", 0, "counts", cases={"train": 48151623, "val": 5, "test": 5}),
+        "text", RECORD, "domains.0.counts.cases.train",
+    ),
+    "a number as of a person among samples": (
+        entry("domains", 0, "counts", samples={"train": 48151623, "val": 5, "test": 5}),
+        "form", RECORD, "domains.0.counts",
+    ),
+    "more subjects than cases": (
+        entry("domains", 0, "counts", subjects={"train": 61, "val": 5, "test": 5}), "form", RECORD, "domains.0.counts",
+    ),
+    "a domain more than releases": (
+        lambda r: r.record(lambda c: c["domains"].append(c["domains"][0] | {"domain": "site-z"})),
+        "form", RECORD, "domains",
+    ),
+    "text that a parser takes for a number": (entry("contract", channels="3"), "form", RECORD, "contract.channels"),
     "text for a number": (entry("training", report={"x": "y"}), "form", RECORD, "training.report.x"),
     "text for a hash": (entry("domains", 0, data="site a, 2020"), "form", RECORD, "domains.0.data"),
     "text for a version": (entry("versions", torch="John"), "form", RECORD, "versions.torch"),
@@ -190,6 +265,20 @@ PLANTED: dict[str, tuple[Callable[[Sealed], None], str, str, str]] = {
     ),
     "importance on one sample of the newest domain": (
         entry("recipe", importance_samples=1), "few subjects", RECORD, "recipe.importance_samples",
+    ),
+    "importance on many slices of one subject": (
+        entry("measures", "mas", subjects=1), "few subjects", RECORD, "measures.mas.samples",
+    ),
+    "importance on some slices of nobody knows whom": (
+        lambda r: r.record(lambda c: c["measures"]["mas"].update(samples=11) or c["measures"]["mas"].pop("subjects")),
+        "few subjects", RECORD, "measures.mas.samples",
+    ),
+    "a validation loss of one subject": (
+        lambda r: r.record(lambda c: c["training"]["epochs"][0].update(validation_loss=0.7)),
+        "few subjects", RECORD, "training.epochs",
+    ),
+    "a validation loss of one subject among those of rates": (
+        entry("training", rates=[{"rate": 1.0, "validation_loss": 0.7}]), "few subjects", RECORD, "training.rates",
     ),
     "a network that nobody trusts": (entry("network", factory="their.nets:Net"), "network", RECORD, "network.factory"),
 }  # fmt: skip
@@ -268,6 +357,33 @@ def test_what_a_network_keeps_of_its_own_is_found_though_its_names_and_shapes_fi
 def test_an_index_of_positions_is_no_image(line: Path, tmp_path: Path) -> None:
     perdure.adopt(Templates(), domain_in(line / "data", "site-a"), measures=(Uniform(),), out=tmp_path / "r")
     assert audit(tmp_path / "r", network=Templates()).objections == ()
+
+
+def test_importance_on_slices_of_one_subject_does_not_pass_and_on_those_of_many_does(tmp_path: Path) -> None:
+    """Of six volumes with some twenty slices each a few slices may be of one, however many they are."""
+    synthetic.write_volumes(tmp_path / "data", domains=("site-a",), cases=(6, 1, 1))
+    domain = domain_in(tmp_path / "data", "site-a")
+    network = perdure.QuickNAT(in_channels=1, classes=domain.contract.classes, filters=2, kernel_size=3)
+    seed = next(seed for seed in range(40) if domain.subjects_drawn(6, seed) < 5)
+    for samples, is_passed in ((6, False), (30, True)):
+        out = tmp_path / f"r{samples}"
+        release = perdure.adopt(network, domain, measures=(MAS(),), samples=samples, seed=seed, out=out)
+        assert release.identity.measures["mas"].samples == samples
+        assert release.identity.measures["mas"].subjects == domain.subjects_drawn(samples, seed)
+        assert audit(out).is_passed == is_passed
+
+
+def test_a_validation_loss_of_few_subjects_never_comes_into_a_release(line: Path, tmp_path: Path) -> None:
+    network = perdure.QuickNAT(in_channels=3, classes=2, filters=2, kernel_size=3)
+    for val, is_kept in ((4, False), (5, True)):
+        synthetic.write_images(tmp_path / f"d{val}", domains=("site-a",), cases=(6, val, 1), size=(32, 32))
+        domain = domain_in(tmp_path / f"d{val}", "site-a")
+        out = tmp_path / f"r{val}"
+        release = perdure.train(network, domain, recipe=Recipe(epochs=2, patience=1), measures=(Uniform(),), out=out)
+        losses = [epoch["validation_loss"] for epoch in release.identity.training["epochs"]]
+        assert [loss is not None for loss in losses] == [is_kept] * len(losses)
+        assert 1 <= release.identity.training["kept_epoch"] <= len(losses)
+        assert audit(out).objections == ()
 
 
 def test_a_true_or_false_tensor_holds_nothing_but_zeros_and_ones(line: Path, tmp_path: Path) -> None:

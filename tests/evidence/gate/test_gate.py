@@ -307,6 +307,77 @@ def test_an_update_that_the_plan_does_not_name_is_outside_it(tmp_path: Path, fou
     assert (verdict.verdict, the(verdict, name).outcome) == ("OUTSIDE PLAN", "outside plan")
 
 
+SETTINGS = {
+    "method.regularizer.norm": ["half"],
+    "method.regularizer.allowed": {"high": 0.1},
+    "recipe.learning_rate": {"low": 1e-4, "high": 1e-2},
+    "recipe.augmentation": [True],
+}
+
+
+def set_to(**found: object) -> Any:
+    """What the gate reads of a release with these settings, by the last word of their place."""
+    value = {"norm": "half", "allowed": 0.05, "learning_rate": 1e-3, "augmentation": True, **found}
+    one = identity(strength=2)
+    one.method["regularizer"] |= {"norm": value["norm"], "allowed": value["allowed"]}
+    one.recipe = {name: value[name] for name in ("learning_rate", "augmentation") if name in value}
+    return one
+
+
+@pytest.mark.parametrize(
+    ("found", "place"),
+    [
+        ({"norm": "parameters"}, "method.regularizer.norm"),
+        ({"norm": None}, "method.regularizer.norm"),
+        ({"allowed": 0.2}, "method.regularizer.allowed"),
+        ({"allowed": "inf"}, "method.regularizer.allowed"),
+        ({"allowed": None}, "method.regularizer.allowed"),
+        ({"learning_rate": 0.1}, "recipe.learning_rate"),
+        ({"learning_rate": True}, "recipe.learning_rate"),
+        ({"augmentation": 1}, "recipe.augmentation"),
+    ],
+)
+def test_any_setting_of_a_method_may_be_bounded(tmp_path: Path, found: dict[str, object], place: str) -> None:
+    """λ alone bounds nothing: half of it, or a hundred times the rate, is another restraint."""
+    plan = {**PLAN, "modifications": {**PLAN["modifications"], "settings": {"mas-lr": SETTINGS}}}
+    assert Gated(tmp_path, dice_scores(ordinary()), plan, set_to()).verdict().verdict == "ACCEPT"
+    verdict = Gated(tmp_path / "b", dice_scores(ordinary()), plan, set_to(**found)).verdict()
+    assert [one.name for one in verdict.criteria if one.outcome == "outside plan"] == [f"modification {place}"]
+    gone = Gated(tmp_path / "c", dice_scores(ordinary()), plan, identity=None).verdict()
+    assert the(gone, f"modification {place}").outcome == "undecided"
+
+
+def unchanged(n: int) -> dict[tuple[str, str], np.ndarray]:
+    """Nobody of A changed since the first release; B gained."""
+    values = ordinary(n)
+    for release in (PARENT, CANDIDATE):
+        values[release, "A"] = values[FIRST, "A"].copy()
+    return values
+
+
+def test_a_plan_may_ask_for_subjects_enough_to_see_a_few_who_lose_much(tmp_path: Path) -> None:
+    """Of 20 who did not change nobody can tell that one in ten of the others does not lose half."""
+    bounded = {margins: {**PLAN[margins], "largest_loss": 0.5} for margins in ("non_inferiority", "drift")}
+    assert Gated(tmp_path / "a", dice_scores(unchanged(20))).verdict().verdict == "ACCEPT"
+    verdict = Gated(tmp_path / "b", dice_scores(unchanged(20)), {**PLAN, **bounded}).verdict()
+    found = the(verdict, "non-inferiority A organ")
+    assert (verdict.verdict, found.outcome) == ("INCONCLUSIVE", "undecided")
+    assert found.low is not None
+    assert found.low < found.bound
+    assert found.needed is not None
+    enough = Gated(tmp_path / "c", dice_scores(unchanged(found.needed)), {**PLAN, **bounded}).verdict()
+    assert enough.verdict == "ACCEPT"
+
+
+def test_a_loss_beyond_what_the_plan_holds_possible_is_said(tmp_path: Path) -> None:
+    values = unchanged(40)
+    values[CANDIDATE, "A"][0] -= 0.3
+    bounded = {**PLAN, "non_inferiority": {"margin": 0.05, "largest_loss": 0.2}}
+    found = the(Gated(tmp_path, dice_scores(values), bounded).verdict(), "non-inferiority A organ")
+    assert found.outcome == "undecided"
+    assert "a subject lost 0.300, more than the 0.200 that the plan holds possible, so that 1 is" in found.reason
+
+
 def test_a_release_that_is_not_here_is_inconclusive(tmp_path: Path) -> None:
     verdict = Gated(tmp_path, dice_scores(ordinary()), identity=None).verdict()
     assert verdict.verdict == "INCONCLUSIVE"
@@ -386,6 +457,51 @@ def test_more_candidates_than_the_plan_lets_look_are_outside_it(tmp_path: Path) 
     assert gated.verdict().verdict == "ACCEPT"
     gated.look("4" * 64, "d" * 64)
     assert the(gated.verdict(), "looks A").outcome == "outside plan"
+
+
+def test_the_same_candidate_on_other_cases_is_one_more_look(tmp_path: Path) -> None:
+    """Scored once more without the subjects that lost, a candidate would pass."""
+    gated = Gated(tmp_path, dice_scores(ordinary()), recorded=False)
+    gated.look(CANDIDATE, "e" * 64, case_set="whole")
+    gated.look(CANDIDATE, case_set="thinned")
+    found = the(gated.verdict(), "looks A")
+    assert (gated.verdict().verdict, found.outcome) == ("OUTSIDE PLAN", "outside plan")
+    assert "2 looks at the test split of A, each at a candidate or at other cases" in found.reason
+
+
+def test_the_same_candidate_on_the_same_cases_is_one_look(tmp_path: Path) -> None:
+    gated = Gated(tmp_path, dice_scores(ordinary()), recorded=False)
+    gated.look(CANDIDATE, "d" * 64)  # as a version before this one wrote it
+    gated.look(CANDIDATE, "e" * 64, case_set="whole")
+    gated.look(CANDIDATE, case_set="whole")
+    assert gated.verdict().verdict == "ACCEPT"
+
+
+def test_a_second_set_of_cases_may_be_planned_for(tmp_path: Path) -> None:
+    gated = Gated(tmp_path, dice_scores(ordinary(40)), LOOSE, recorded=False)
+    gated.look(CANDIDATE, "e" * 64, case_set="few")
+    gated.look(CANDIDATE, case_set="more")
+    assert gated.verdict().verdict == "ACCEPT"
+
+
+def test_scored_on_more_cases_beside_a_later_update_a_candidate_keeps_its_verdict(tmp_path: Path) -> None:
+    gated = Gated(tmp_path, dice_scores(ordinary()), recorded=False)
+    gated.look(CANDIDATE, case_set="few")
+    gated.ledger.append("updated", CHILD, parent=CANDIDATE, name="later")
+    gated.look(CANDIDATE, "d" * 64, case_set="more")
+    assert gated.verdict().verdict == "ACCEPT"
+
+
+def test_fewer_test_cases_than_there_were_are_undecided(tmp_path: Path) -> None:
+    scores = dice_scores(ordinary(12))
+    assert Gated(tmp_path / "all", scores, identity=identity(test=12)).verdict().verdict == "ACCEPT"
+    assert Gated(tmp_path / "more", scores, identity=identity(test=11)).verdict().verdict == "ACCEPT"
+    verdict = Gated(tmp_path / "fewer", scores, identity=identity(test=13)).verdict()
+    assert verdict.verdict == "INCONCLUSIVE"
+    for domain in "AB":
+        found = the(verdict, f"looks {domain}")
+        assert found.outcome == "undecided"
+        assert f"12 test cases of {domain} were scored, and there were 13 when it was learnt" in found.reason
 
 
 CHILD, GRANDCHILD, TWIN = "4" * 64, "5" * 64, "6" * 64
@@ -611,6 +727,15 @@ def test_a_floor_of_a_column_that_is_called_a_loss_is_a_floor(tmp_path: Path) ->
     verdict = floors_of(tmp_path, {}, dice_scores(ordinary(), groups=groups), subgroups=wanted)
     assert the(verdict, "subgroup A hearing-loss=yes").reason.endswith("the floor is 0.500.")
     assert the(verdict, "subgroup's loss A hearing-loss=yes").reason.endswith("the largest loss is 0.300.")
+
+
+def test_columns_and_values_with_a_sign_of_equality_are_told_apart(tmp_path: Path) -> None:
+    everyone = {f"A{s}": "c" for s in range(12)}
+    groups = {"a=b": {"A": everyone}, "a": {"A": dict.fromkeys(everyone, "b=c")}}
+    wanted = [{"column": column, "floor": 0.1, "domains": ["A"]} for column in groups]
+    verdict = floors_of(tmp_path, {}, dice_scores(ordinary(), groups=groups), subgroups=wanted)
+    found = [one.name for one in verdict.criteria if one.kind == "subgroup"]
+    assert found == ["subgroup A 'a=b'=c", "subgroup A a='b=c'"]
 
 
 @pytest.mark.parametrize(

@@ -62,6 +62,18 @@ def test_a_plan_is_read_with_the_hash_of_its_bytes(tmp_path: Path) -> None:
         ('domains = ["B"]', 'domains = ["A"]', "A cannot be an earlier domain and a new one"),
         ('batch_norm = ["original"]', 'batch_norm = ["orignal"]', "modifications.batch_norm.0: found 'orignal'"),
         ("[non_inf", "strength.mas = {low = 1}\n[non_inf", "strength: mas is not among the methods"),
+        ("[non_inf", "settings.mas = {}\n[non_inf", "settings: mas is not among the methods"),
+        (
+            "[non_inf", 'settings.mas-lr."fraction" = {low = 1}\n[non_inf',
+            "modifications.settings.mas-lr.fraction.[key]: found 'fraction'",
+        ),
+        (
+            "[non_inf", 'settings.mas-lr."method.x" = []\n[non_inf', "modifications.settings.mas-lr.method.x",
+        ),
+        (
+            "margin = 0.02", "margin = 0.02\nlargest_loss = 0.02",
+            "non_inferiority: found a contradiction; largest_loss must be above every margin; got 0.02 and 0.02",
+        ),
         ("", "[[floors.override]]\nx = 1", "floors.override"),
         ("", "[data]\nsubjects = {}", "data.subjects: found a contradiction; needs `low`, `high`, or both"),
         ("", "[data]\nsubjects = {low = 5, high = 4}", "`low` must not be above `high`"),

@@ -1,50 +1,16 @@
 from __future__ import annotations
 
 import hashlib
-from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
 from perdure.errors import LedgerError
-from perdure.evaluation.evaluate import scored
-from perdure.evidence.gate.verdict import Criterion, Outcome, PlanReference, Verdict
+from perdure.evidence.gate.verdict import Outcome
 from perdure.evidence.ledger.approval import approve
 from perdure.evidence.ledger.ledger import Ledger
 from perdure.evidence.ledger.verification import verify
-from perdure.release import Release
-from workspaces import workspace
-
-DECISIONS: dict[Outcome, str] = {
-    "met": "ACCEPT", "violated": "REJECT", "undecided": "INCONCLUSIVE", "outside plan": "OUTSIDE PLAN"
-}  # fmt: skip
-
-
-def gated(folder: Path, candidate: Release, outcome: Outcome = "met", *, is_recorded: bool = True) -> Path:
-    """A verdict in the workspace, as the gate leaves it."""
-    verdict = Verdict.model_validate(
-        {
-            "verdict": DECISIONS[outcome],
-            "plan": PlanReference(name="plan", sha256="a" * 64),
-            "candidate": scored(candidate),
-            "parent": None,
-            "first": None,
-            "criteria": (Criterion(name="floor a", kind="floor", outcome=outcome, reason="Said."),),
-            "scores": ("b" * 64, "c" * 64),
-            "created": datetime(2026, 1, 1, tzinfo=UTC),
-        }
-    )
-    verdict.write(folder / "verdict.json")
-    if is_recorded:
-        Ledger.beside(folder / "base").append(
-            "gated",
-            candidate.id,
-            plan="a" * 64,
-            verdict=verdict.verdict,
-            scores=["c" * 64, "b" * 64],
-            sha256=hashlib.sha256((folder / "verdict.json").read_bytes()).hexdigest(),
-        )
-    return folder / "verdict.json"
+from workspaces import DECISIONS, gated, workspace
 
 
 def test_an_accepted_release_is_approved_by_a_person_once(tmp_path: Path) -> None:
@@ -132,3 +98,30 @@ def test_a_verdict_that_the_gate_has_replaced_is_not_approved(tmp_path: Path) ->
     with pytest.raises(LedgerError, match="one that the gate has replaced, by REJECT"):
         approve(tmp_path / "candidate", accepted, "Ada")
     assert approve(tmp_path / "candidate", accepted, "Ada", override="a slip").action == "approved"
+
+
+def test_a_verdict_that_was_edited_is_not_approved_for_any_reason_and_verify_names_it(tmp_path: Path) -> None:
+    _, candidate = workspace(tmp_path)
+    verdict = gated(tmp_path, candidate, "violated", file="verdict.json")
+    assert verify(tmp_path).problems == ()
+    written = verdict.read_text()
+    verdict.write_text(written.replace("Said.", "Superb."))
+    with pytest.raises(LedgerError, match="edited after the gate wrote it"):
+        approve(tmp_path / "candidate", verdict, "Ada", "the old scanner is gone")
+    # as a version before this one recorded it: what was approved is not what the gate wrote
+    edited = hashlib.sha256(verdict.read_bytes()).hexdigest()
+    Ledger.beside(tmp_path / "base").append(
+        "approved", candidate.id, name="Ada", verdict=edited, decision="REJECT", file="verdict.json", override="so"
+    )
+    (problem,) = verify(tmp_path).problems
+    assert (problem.file, problem.field) == (str(verdict), "content")
+    verdict.write_text(written)
+    assert verify(tmp_path).problems == ()
+
+
+def test_an_approval_against_the_rule_is_a_note_of_verify(tmp_path: Path) -> None:
+    _, candidate = workspace(tmp_path)
+    approve(tmp_path / "candidate", gated(tmp_path, candidate, "violated"), "Ada", "the old scanner is gone")
+    found = verify(tmp_path)
+    assert found.problems == ()
+    assert found.notes == ("candidate: approved by Ada on REJECT, against the rule: the old scanner is gone",)

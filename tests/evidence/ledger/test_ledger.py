@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from perdure.errors import LedgerError
 from perdure.evidence.ledger.ledger import START, Head, Ledger
+from perdure.release.folder import replace_file
 
 ENTRIES = 5
 
@@ -244,6 +245,35 @@ def test_readable_leaves_out_what_was_changed_and_keeps_the_rest(ledger: Ledger)
     assert [entry.number for entry in ledger.readable()] == [0, 1, 3, 4]
 
 
+def test_one_line_that_is_left_without_a_head_takes_no_entry(ledger: Ledger) -> None:
+    """A head stands there before the first line does, so that no crash leaves a line without one."""
+    ledger.path.write_bytes(ledger.path.read_bytes().split(b"\n")[0] + b"\n")
+    ledger.head_path.unlink()
+    (problem,) = ledger.problems()
+    assert (problem.file, problem.found) == (str(ledger.head_path), "none")
+    with pytest.raises(LedgerError, match="Nothing was added"):
+        ledger.append("evaluated", "r")
+
+
+def test_a_crash_after_the_first_line_is_made_good(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ledger = Ledger(tmp_path / "ledger.jsonl")
+    written = []
+
+    def killed(path: Path, content: bytes) -> None:
+        written.append(content)
+        if len(written) == 2:
+            raise KeyboardInterrupt
+        replace_file(path, content)
+
+    with monkeypatch.context() as patched:
+        patched.setattr("perdure.evidence.ledger.ledger.replace_file", killed)
+        with pytest.raises(KeyboardInterrupt):
+            ledger.append("evaluated", "r")
+    assert ledger.problems() == ()
+    ledger.append("evaluated", "r")
+    assert ledger.head().entries == 2
+
+
 def test_a_crash_between_line_and_head_is_no_problem_and_is_made_good(ledger: Ledger) -> None:
     head = ledger.head_path.read_bytes()
     ledger.append("looked", "a")
@@ -277,6 +307,7 @@ APPENDS = """
 import sys
 from pathlib import Path
 from perdure.evidence.ledger.ledger import Ledger
+from perdure.release.folder import replace_file
 
 for i in range(100):
     Ledger(Path(sys.argv[1])).append("looked", sys.argv[2], cases=i)

@@ -1,9 +1,11 @@
 from __future__ import annotations
 
 import hashlib
+import re
 import stat
 from pathlib import Path
 
+import polars as pl
 import pytest
 
 from perdure.errors import LedgerError
@@ -65,8 +67,29 @@ def test_each_release_has_an_entry_for_its_scores_and_one_for_each_look_at_a_tes
     assert entries[0].details == {
         "scores": digest, "split": "test", "domains": ["a", "b"], "file": "scores.parquet"
     }  # fmt: skip
-    assert entries[1].details == {"domain": "a", "split": "test", "scores": digest, "cases": 10}
+    case_set = entries[1].details["case_set"]
+    assert entries[1].details == {
+        "domain": "a", "split": "test", "scores": digest, "cases": 10, "case_set": case_set
+    }  # fmt: skip
+    assert re.fullmatch("[0-9a-f]{64}", case_set)
+    # of the same domain it is the same for both releases, and another for another domain
+    assert [entry.details["case_set"] == case_set for entry in entries if entry.action == "looked"] == [
+        True, False, True, False,
+    ]  # fmt: skip
     assert Scores.read(tmp_path / "scores.parquet").table.equals(scores.table)
+
+
+def test_a_look_at_fewer_cases_is_told_from_one_at_all(tmp_path: Path) -> None:
+    base, _ = workspace(tmp_path)
+    whole = scores_of(base)
+    for scores in (whole, Scores(whole.header, whole.table.filter(pl.col("subject") != whole.table["subject"][0]))):
+        record_scores({base.id: tmp_path / "base"}, scores, scores.content(), tmp_path / "scores.parquet")
+    record_scores({base.id: tmp_path / "base"}, whole, whole.content(), tmp_path / "scores.parquet", {"a": "f" * 64})
+    looks = [entry.details for entry in Ledger.beside(tmp_path / "base").entries() if entry.action == "looked"]
+    assert [look["cases"] for look in looks] == [10, 8, 10]
+    assert len({look["case_set"] for look in looks}) == 3
+    # what is in the files, where somebody says it
+    assert looks[-1]["case_set"] == "f" * 64
 
 
 def test_validation_scores_are_no_look_at_a_test_split(tmp_path: Path) -> None:

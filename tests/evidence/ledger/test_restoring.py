@@ -6,11 +6,12 @@ from pathlib import Path
 import pytest
 
 from perdure.errors import LedgerError
+from perdure.evidence.ledger.approval import approve
 from perdure.evidence.ledger.ledger import Ledger
 from perdure.evidence.ledger.recording import record_release
 from perdure.evidence.ledger.restoring import roll_back
 from perdure.evidence.ledger.verification import verify
-from workspaces import saved, workspace
+from workspaces import gated, saved, workspace
 
 
 def content(folder: Path) -> dict[str, bytes]:
@@ -25,7 +26,8 @@ def test_the_parent_comes_back_bit_for_bit_and_that_is_recorded(tmp_path: Path, 
     assert content(folder / place) == content(folder / "base")
     assert Ledger.beside(folder / "base").entries()[-1] == entry
     assert (entry.action, entry.release) == ("rolled back", base.id)
-    assert entry.details == {"from": candidate.id, "to": base.id, "name": Path(place).name}
+    beside = {"folder": "restored"} if place == "restored" else {}
+    assert entry.details == {"from": candidate.id, "to": base.id, "name": Path(place).name, **beside}
     assert verify(folder).problems == ()
 
 
@@ -104,3 +106,21 @@ def test_a_crash_between_the_copy_and_its_entry_is_mended_by_the_same_call_and_r
     assert roll_back(tmp_path / "candidate", tmp_path / "restored") == entry
     entries = Ledger.beside(tmp_path / "base").entries()
     assert [one.action for one in entries] == ["trained", "updated", "rolled back"]
+
+
+def test_a_release_that_was_approved_again_is_rolled_back_again_and_that_is_recorded(tmp_path: Path) -> None:
+    _, candidate = workspace(tmp_path)
+    verdict, ledger = gated(tmp_path, candidate), Ledger.beside(tmp_path / "base")
+
+    def actions() -> list[str]:
+        return [one.action for one in ledger.entries()][3:]
+
+    approve(tmp_path / "candidate", verdict, "Ada")
+    roll_back(tmp_path / "candidate", tmp_path / "restored")
+    approve(tmp_path / "candidate", verdict, "Ada")
+    assert actions() == ["approved", "rolled back", "approved"]
+    approve(tmp_path / "candidate", verdict, "Ada")
+    roll_back(tmp_path / "candidate", tmp_path / "restored")
+    roll_back(tmp_path / "candidate", tmp_path / "restored")
+    assert actions() == ["approved", "rolled back", "approved", "rolled back"]
+    assert verify(tmp_path).problems == ()

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from perdure.evidence.ledger.ledger import Ledger
 from perdure.evidence.ledger.recording import record_scores
+from perdure.evidence.ledger.restoring import roll_back
 from perdure.evidence.ledger.verification import verify
 from perdure.evidence.ledger.workspace import entry_of, release_problems
 from workspaces import saved, scores_of, workspace
@@ -130,6 +131,54 @@ def test_a_byte_changed_in_a_renamed_copy_is_located_too(whole: Path, name: str)
         content[place] ^= 1
         file.write_bytes(content)
         assert files_found(whole) == [f"renamed/{name}"]
+
+
+def test_a_recorded_release_in_the_place_of_another_is_found(whole: Path) -> None:
+    shutil.rmtree(whole / "candidate")
+    shutil.copytree(whole / "base", whole / "candidate")
+    (problem,) = verify(whole).problems
+    assert (problem.file, problem.field) == (str(whole / "candidate"), "release")
+    assert problem.found.startswith("base (")
+
+
+def test_two_releases_that_were_swapped_are_both_found(whole: Path) -> None:
+    (whole / "base").rename(whole / "aside")
+    (whole / "candidate").rename(whole / "base")
+    (whole / "aside").rename(whole / "candidate")
+    assert files_found(whole) == ["base", "candidate"]
+
+
+def test_a_parent_restored_to_where_its_update_stood_is_no_problem(whole: Path) -> None:
+    (whole / "candidate").rename(whole / "withdrawn")
+    roll_back(whole / "withdrawn", whole / "candidate")
+    assert verify(whole).problems == ()
+
+
+def test_a_rollback_to_another_place_excuses_nothing_here(whole: Path) -> None:
+    roll_back(whole / "candidate", whole.parent / "deployed" / "candidate")
+    assert verify(whole).problems == ()
+    shutil.rmtree(whole / "candidate")
+    shutil.copytree(whole / "base", whole / "candidate")
+    assert files_found(whole) == ["candidate"]
+
+
+def test_links_are_named_and_not_followed_in_silence(whole: Path) -> None:
+    outside = whole.parent / "outside"
+    outside.mkdir()
+    (whole / "base").rename(outside / "base")
+    (whole / "base").symlink_to(outside / "base")
+    for name in ("candidate/weights.safetensors", "scores.parquet", "ledger.jsonl"):
+        (whole / name).rename(outside / Path(name).name)
+        (whole / name).symlink_to(outside / Path(name).name)
+    found = verify(whole).problems
+    assert {problem.found for problem in found} == {"a link"}
+    assert sorted(files_found(whole)) == ["base", "candidate/weights.safetensors", "ledger.jsonl", "scores.parquet"]
+
+
+def test_a_release_in_a_hidden_folder_is_looked_at(whole: Path) -> None:
+    saved(whole / ".stray", threshold=0.9)
+    shutil.copytree(whole / "base", whole / ".base.0123456789ab.unfinished")  # as a killed writer leaves it
+    assert files_found(whole) == [".stray"]
 
 
 def test_a_release_that_was_moved_away_is_a_note(whole: Path) -> None:

@@ -81,7 +81,7 @@ def test_ids_are_keyed_hashes_and_neither_id_nor_salt_is_in_the_file(sites: Site
 
 def test_no_id_of_the_site_is_left_anywhere_in_the_file(sites: Sites) -> None:
     scores = scores_of(sites.base)
-    groups = {"sex": {"a": {f"a-{i}": "F" if i % 2 else "M" for i in range(5)}}}
+    groups = {"sex": {"a": {f"a-{i}": "F" for i in range(5)}}}
     scores = replace(scores, header=scores.header.model_copy(update={"groups": groups}))
     path = sites.folder / "groups.signed"
     path.write_bytes(sealed(scores, {"a": CASES["a"]}, KEY, SALT))
@@ -93,6 +93,17 @@ def test_no_id_of_the_site_is_left_anywhere_in_the_file(sites: Sites) -> None:
     assert known[hmac.new(SALT, b"subject\0a-3", hashlib.sha256).hexdigest()] == "F"
     assert list(known) == sorted(known)
     assert len(known) == 5
+
+
+@pytest.mark.parametrize("values", [[f"a-{i}" for i in range(5)], ["F", "F", "M", "F", "F"]])
+def test_a_column_that_few_subjects_share_a_value_of_is_not_sealed(sites: Sites, values: list[str]) -> None:
+    """One that repeats ids would undo the salting; the message does not repeat them once more."""
+    scores = scores_of(sites.base)
+    groups = {"sex": {"a": {f"a-{i}": value for i, value in enumerate(values)}}}
+    scores = replace(scores, header=scores.header.model_copy(update={"groups": groups}))
+    with pytest.raises(EvaluationError, match="--group sex: .*fewer than 5 subjects") as error:
+        sealed(scores, {"a": CASES["a"]}, KEY, SALT)
+    assert "a-0" not in str(error.value)
 
 
 def test_every_field_of_the_header_is_one_that_was_looked_at_for_ids() -> None:

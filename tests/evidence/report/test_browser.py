@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import json
+import re
 import shutil
 import time
 from collections.abc import Iterator
@@ -82,6 +83,12 @@ def until(driver: Any, script: str, seconds: float = 60.0) -> None:
     while not driver.execute_script(f"return {script}"):
         assert time.monotonic() < end, f"never: {script}; {one(driver, '#viewer-state').text}"
         time.sleep(0.1)
+
+
+def is_seen(driver: Any, selector: str, which: str = "every") -> bool:
+    """Of every or of some such element; selenium takes whatever is in closed details for hidden, which paper is not."""
+    script = "return Array.from(document.querySelectorAll(arguments[0]))[arguments[1]](one => one.checkVisibility())"
+    return bool(driver.execute_script(script, selector, which))
 
 
 def shown_rows(driver: Any) -> list[list[str]]:
@@ -213,6 +220,69 @@ def test_text_is_readable_in_light_and_dark(opened: Any, scheme: str) -> None:
                 assert contrast(opened, element) >= 4.5, f"{scheme}: {selector}"
     finally:
         opened.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": []})
+
+
+A4 = 680
+"""Pixels between the margins of `print.css` on A4: 180 mm."""
+
+CUT_OFF = """
+    const wide = element => element.scrollWidth > element.clientWidth + 1
+        && getComputedStyle(element).overflowX !== 'visible';
+    return Array.from(document.querySelectorAll('main *')).filter(element => {
+        const box = element.getBoundingClientRect();
+        return box.width && (box.right > innerWidth + 1 || box.left < -1 || wide(element));
+    }).map(element => `${element.tagName} ${element.className} ${element.textContent.trim().slice(0, 40)}`);
+"""
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_on_paper_everything_is_there_and_nothing_to_press(opened: Any, collected: Collected, scheme: str) -> None:
+    """Also where no script opens the sections, on a screen that is dark, and with rows filtered away."""
+    one(opened, "#cases > summary").click()
+    one(opened, "#filter-text").send_keys("no such case")
+    one(opened, "#close-all").click()
+    opened.execute_cdp_cmd(
+        "Emulation.setDeviceMetricsOverride", {"width": A4, "height": 1000, "deviceScaleFactor": 1, "mobile": False}
+    )
+    features = [{"name": "prefers-color-scheme", "value": scheme}]
+    opened.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "print", "features": features})
+    try:
+        for card in every(opened, ".card"):
+            assert card.is_displayed()
+            assert card.rect["y"] + card.rect["height"] < 1000
+        assert "REJECT" in one(opened, ".card.verdict").text
+        for section in sections(collected.report):
+            assert is_seen(opened, f"#{section.key} .body"), section.key
+            assert one(opened, f"#{section.key} .body").rect["height"] > 10
+        assert is_seen(opened, "#cases-table tbody tr")
+        assert len(every(opened, "#cases-table tbody tr")) == len(collected.report.cases)
+        assert is_seen(opened, ".picture img")
+        assert opened.execute_script(
+            "return Array.from(document.querySelectorAll('.picture img')).every(i => i.complete && i.naturalWidth)"
+        )
+        for control in (".contents", ".filters", ".viewer", ".view", ".skip", "select", "input"):
+            assert not is_seen(opened, control, "some"), control
+        assert opened.execute_script(CUT_OFF) == []
+        ground = opened.execute_script("return getComputedStyle(document.body).backgroundColor")
+        assert ground == "rgb(255, 255, 255)"
+        for selector in ("h1", ".card p", ".note", "thead th"):
+            assert contrast(opened, every(opened, selector)[0]) >= 4.5, selector
+    finally:
+        opened.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "", "features": []})
+        opened.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+
+
+def test_printing_leaves_the_page_as_it_was(opened: Any) -> None:
+    def are_open() -> list[bool]:
+        return [bool(details.get_property("open")) for details in every(opened, "details")]
+
+    before = are_open()
+    assert not all(before)
+    printed = opened.execute_cdp_cmd("Page.printToPDF", {"preferCSSPageSize": True, "printBackground": True})
+    content = base64.b64decode(printed["data"])
+    assert content.startswith(b"%PDF-")
+    assert len(re.findall(rb"/Type\s*/Page\b", content)) >= 5
+    assert are_open() == before
 
 
 def test_a_narrow_screen_needs_no_scrolling_sideways(opened: Any) -> None:

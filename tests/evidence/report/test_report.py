@@ -132,6 +132,20 @@ def test_nothing_is_left_out_in_silence(world: World, tmp_path: Path) -> None:
     assert "Nothing on this page says that the update may be used." in text
 
 
+def test_a_page_says_so_where_no_earlier_domain_can_be_compared(collected: Collected) -> None:
+    """And nothing is missing for that: both releases were scored, on cases that do not pair."""
+    changes = tuple(one.model_copy(update={"interval": None}) for one in collected.report.changes)
+    assert "domains" not in collected.report.missing
+    report = collected.report.model_copy(update={"changes": changes})
+    text = Page(html(replace(collected, report=report))).text
+    assert "No earlier domain could be compared before and after; see each domain below." in text
+
+
+def test_a_page_without_a_single_case_is_made_all_the_same(collected: Collected) -> None:
+    report = collected.report.model_copy(update={"cases": ()})
+    assert "Worst loss" in Page(html(replace(collected, report=report, pictures=()))).text
+
+
 def test_a_damaged_release_is_left_out_and_named(world: World, tmp_path: Path) -> None:
     folder = tmp_path / "w"
     shutil.copytree(world.workspace, folder)

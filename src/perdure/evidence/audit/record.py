@@ -7,19 +7,18 @@ that somebody chose; those are read for what could name a patient.
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import fields
 from typing import Any
 
 from pydantic import ValidationError
 
 from perdure.evidence.audit.objection import IDENTITY, MEMORY, WEIGHTS, Kind, Objection
+from perdure.evidence.audit.parts import REMOVE, part_objections, strict_problems
 from perdure.evidence.audit.patient_text import hidden, patient_like
-from perdure.methods import Method
 from perdure.release import Identity
 from perdure.types import SPLITS
-from perdure.update import Recipe
 from perdure.update.provenance import LIBRARIES
 from perdure.update.rates import Trial
 from perdure.update.run_folder import Epoch
@@ -43,35 +42,31 @@ _STRICT: dict[str, re.Pattern[str]] = {
 _KEYS: dict[str, frozenset[str]] = {
     "files": frozenset((WEIGHTS, MEMORY)),
     "versions": frozenset(("python", *LIBRARIES)),
-    "method": frozenset(field.name for field in fields(Method)),
-    "recipe": frozenset(Recipe.model_fields),
-    "training": frozenset(
-        (
-            *("epochs", "mean_step_share", "fixed_share", "frozen_share", "note", "report"),
-            # of `adopt`, of `update --retain`, and of a method that tries several rates
-            *("samples_measured", "interpolated", "rates"),
-        )
-    ),
     "training.epochs.*": frozenset(Epoch.__dataclass_fields__),
     "training.rates.*": frozenset(Trial.__dataclass_fields__),
-    "training.interpolated": frozenset(("retain", "candidate", "importance")),
     **{f"domains.*.counts.{what}": frozenset(SPLITS) for what in ("subjects", "cases", "samples")},
 }
-_NUMBERS = (
-    "training.epochs.*.*",
-    "training.rates.*.*",
-    "training.report.*",
-    "training.mean_step_share",
-    "training.fixed_share",
+_COUNTED = (
+    "recipe.seed",
+    "method.importance.seed",
+    "measures.*.settings.seed",
+    "measures.*.samples",
+    "domains.*.counts.samples.*",
+    "training.report.steps",
+    "training.report.shortened_steps",
 )
-"""Places that hold a number or nothing."""
+"""Places whose whole numbers may have any digits: a seed is drawn, and samples and steps are many. Elsewhere a number
+of six digits or more could be that of a person."""
 
+_MOST_VALUES = {("network", "arguments"): 128, ("method",): 64, ("recipe",): 32}
+"""Values in all, however nested, of what somebody chose: an image has thousands."""
 _LONGEST_LIST = 64
-"""Entries of a list that somebody chose: a network's arguments have a few, an image has thousands."""
+"""Entries of any other list that does not grow with the work."""
+_MOST_MERGED = 256
+"""Values in label files that mean one structure; a parcellation of the cortex has some 70."""
 _MOST_DIGITS = 17
 """Significant digits of a number as written; 64 bits hold no more."""
 _DEEPEST = 8
-_REMOVE = "Remove it where the release is made, and make the release again; its id and hashes cover this file."
 
 
 def record_objections(text: str) -> tuple[Identity | None, list[Objection]]:
@@ -92,6 +87,8 @@ def record_objections(text: str) -> tuple[Identity | None, list[Objection]]:
     found += more
     found += [one for place, value in _leaves(content, ()) for one in _leaf(place, value)]
     found += list(_keys(content, ()))
+    found += list(_many(content))
+    found += [] if identity is None else list(part_objections(identity))
     return identity, found
 
 
@@ -136,16 +133,10 @@ def _typed(content: Any) -> tuple[Any, Identity | None, list[Objection]]:
     """The content without keys that an identity does not have, the identity, and an objection to each such key."""
     found: list[Objection] = []
     try:
-        return content, Identity.model_validate(content), found
+        return content, _identity(content), found
     except ValidationError as error:
         extra = [problem["loc"] for problem in error.errors() if problem["type"] == "extra_forbidden"]
-        for problem in error.errors(include_url=False):
-            is_extra = problem["type"] == "extra_forbidden"
-            where = ".".join(map(str, problem["loc"]))
-            said = "a key that a release does not have" if is_extra else str(problem["msg"])
-            found.append(
-                _objection("key" if is_extra else "form", where, said, "Only what is listed can be vouched for.")
-            )
+        found += strict_problems(error, "")
     for *way, last in extra:
         holder = content
         for step in way:
@@ -154,9 +145,31 @@ def _typed(content: Any) -> tuple[Any, Identity | None, list[Objection]]:
         found += [one for place, value in _leaves(holder[last], (*way, last)) for one in _leaf(place, value)]
         del holder[last]
     try:
-        return content, Identity.model_validate(content), found
+        return content, _identity(content), found
     except ValidationError:
         return content, None, found
+
+
+def _identity(content: Any) -> Identity:
+    # strict, because a reader that takes the text "12" for a number also passes over it
+    return Identity.model_validate_json(json.dumps(content), strict=True)
+
+
+def _many(content: Any) -> Iterator[Objection]:
+    """Objections to more values than somebody chooses."""
+    for place, most in _MOST_VALUES.items():
+        holder = content
+        for step in place:
+            holder = holder.get(step) if isinstance(holder, Mapping) else None
+        if (count := _count(holder)) > most:
+            yield _objection(
+                "form", ".".join(place), f"{count} values", "So many values could be an image or a list of subjects."
+            )
+
+
+def _count(value: Any) -> int:
+    inner = value.values() if isinstance(value, Mapping) else value if isinstance(value, list) else None
+    return 1 if inner is None else sum(map(_count, inner))
 
 
 def _leaves(value: Any, place: tuple[Any, ...]) -> Iterator[tuple[tuple[Any, ...], Any]]:
@@ -173,7 +186,8 @@ def _leaves(value: Any, place: tuple[Any, ...]) -> Iterator[tuple[tuple[Any, ...
 def _longest(place: tuple[Any, ...]) -> float:
     # one entry an epoch, a domain, a structure: these grow with the work
     grows = place in (("training", "epochs"), ("domains",), ("lineage",), ("contract", "structures"))
-    return float("inf") if grows or place[:2] == ("contract", "structures") else _LONGEST_LIST
+    is_merged = place[:2] == ("contract", "structures") and place[3:] == ("values",)
+    return float("inf") if grows else _MOST_MERGED if is_merged else _LONGEST_LIST
 
 
 def _leaf(place: tuple[Any, ...], value: Any) -> Iterator[Objection]:
@@ -188,17 +202,14 @@ def _leaf(place: tuple[Any, ...], value: Any) -> Iterator[Objection]:
         yield _objection(
             "form", where, f"{len(value)} entries", "So many values could be an image or a list of subjects."
         )
-    elif any(_matches(pattern, place) for pattern in _NUMBERS):
-        if not (value is None or _is_number(value)):
-            yield _objection("form", where, "no number", "This field holds a number or nothing.")
     elif isinstance(value, str):
         if place == ("network", "factory") and not _FACTORY.fullmatch(value):
             yield _objection(
                 "form", where, "no name of a network", "It must be a name of Perdure's, or package.module:name."
             )
         yield from _text(where, value)
-    elif isinstance(value, int) and place[0] in ("network", "method", "measures") and place[-1] != "seed":
-        yield from _text(where, str(value))
+    elif _is_whole(value) and not any(_matches(pattern, place) for pattern in _COUNTED):
+        yield from _text(where, str(abs(int(value))))
 
 
 def _keys(value: Any, place: tuple[Any, ...]) -> Iterator[Objection]:
@@ -238,9 +249,10 @@ def _matches(pattern: str, place: tuple[Any, ...]) -> bool:
     return len(parts) == len(place) and all(part in ("*", str(step)) for part, step in zip(parts, place, strict=True))
 
 
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
+def _is_whole(value: Any) -> bool:
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    return is_number and math.isfinite(value) and value == int(value)
 
 
-def _objection(kind: Kind, field: str, found: str, why: str, what_to_do: str = _REMOVE) -> Objection:
+def _objection(kind: Kind, field: str, found: str, why: str, what_to_do: str = REMOVE) -> Objection:
     return Objection(kind=kind, file=IDENTITY, field=field, found=found, why=why, what_to_do=what_to_do)

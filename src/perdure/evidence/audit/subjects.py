@@ -11,6 +11,10 @@ from collections.abc import Iterator
 
 from perdure.evidence.audit.objection import IDENTITY, Objection
 from perdure.release import Identity
+from perdure.update.intensities import FEWEST_SUBJECTS
+
+_GRADIENT = "Importance of a subject is its squared gradient, or nearly: it can give the scans back."
+_MORE_SAMPLES = "Measure importance on more samples (--importance-samples), or on all."
 
 
 def subject_objections(identity: Identity, fewest: int) -> Iterator[Objection]:
@@ -39,19 +43,42 @@ def subject_objections(identity: Identity, fewest: int) -> Iterator[Objection]:
             )  # fmt: skip
     for key, measure in identity.measures.items():
         # the one needs no data, the other is gathered over all of training
-        has_samples = measure.settings.get("measure") not in ("uniform", "si")
-        if has_samples and measure.samples < fewest * measure.domains:
-            yield _few(
-                f"measures.{key}.samples", f"{measure.samples} sample(s) over {measure.domains} domain(s)",
-                "Importance of a sample is its squared gradient, or nearly: it can give the sample back.",
-                "Measure importance on more samples (--importance-samples), or on all.",
-            )  # fmt: skip
+        if measure.settings.get("measure") not in ("uniform", "si") and (found := _measured_on(identity, key, fewest)):
+            yield _few(f"measures.{key}.samples", found, _GRADIENT, _MORE_SAMPLES)
     for place, samples in _limits(identity):
         if samples is not None and samples < fewest:
+            yield _few(place, f"importance of the newest domain on {samples} sample(s)", _GRADIENT, _MORE_SAMPLES)
+    yield from _validation(identity, fewest)
+
+
+def _measured_on(identity: Identity, key: str, fewest: int) -> str:
+    """What is too few about the samples of a measure; empty where they are of enough subjects."""
+    measure = identity.measures[key]
+    over = f"over {measure.domains} domain(s)"
+    if measure.subjects is not None and measure.subjects < fewest:
+        return f"samples of {measure.subjects} subject(s) of one domain, {over}"
+    if measure.samples < fewest * measure.domains:
+        return f"{measure.samples} sample(s) {over}"
+    # many samples may be the slices of one volume
+    if measure.subjects is None and measure.samples < (
+        everything := sum(seen.counts.samples.get("train", 0) for seen in identity.domains)
+    ):
+        return f"{measure.samples} of {everything} training samples, and nobody counted of how many subjects"
+    return ""
+
+
+def _validation(identity: Identity, fewest: int) -> Iterator[Objection]:
+    """An objection to losses of validation samples that are those of a few subjects."""
+    is_joint = identity.method.get("data") == "cumulative"
+    among = identity.domains if is_joint else identity.domains[-1:]
+    subjects = sum(seen.counts.subjects.get("val", 0) for seen in among)
+    for part in ("epochs", "rates"):
+        if subjects < fewest and any(one.get("validation_loss") is not None for one in identity.training.get(part, ())):
             yield _few(
-                place, f"importance of the newest domain on {samples} sample(s)",
-                "Importance of a sample is its squared gradient, or nearly: it can give the sample back.",
-                "Measure importance on more samples (--importance-samples), or on all.",
+                f"training.{part}", f"validation losses of {subjects} subject(s)",
+                "Whoever holds their scans can compute them, and so prove that they were in the data.",
+                f"Make the release again with this version, which keeps no loss of fewer than {FEWEST_SUBJECTS} "
+                f"subjects, or with at least {fewest} subjects to validate on.",
             )  # fmt: skip
 
 

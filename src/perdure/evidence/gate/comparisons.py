@@ -90,9 +90,14 @@ def _compare(
         return _Compared(kind, domain, structure, bound, note=f"{who} is not in the scores")
     if structure is not None and structure not in judged.scores.header.structures:
         return _Compared(kind, domain, structure, bound, note="the scores have no structure of this name")
-    compare = _by_dice if judged.scores.header.task == "segmentation" else _by_kappa
+    plan = judged.plan.plan
+    margins = {"non-inferiority": plan.non_inferiority, "drift": plan.drift}.get(kind)
     try:
-        found, paired, note = compare(judged, domain, structure, bound, other)
+        if judged.scores.header.task == "segmentation":
+            largest = None if margins is None else margins.largest_loss
+            found, paired, note = _by_dice(judged, domain, structure, bound, other, largest)
+        else:
+            found, paired, note = _by_kappa(judged, domain, bound, other)
     except UnpairedError as error:
         return _Compared(kind, domain, structure, bound, note=str(error))
     alike = other.name if other.id in judged.alike.get(domain, ()) else ""
@@ -100,23 +105,25 @@ def _compare(
 
 
 def _by_dice(
-    judged: Judged, domain: str, structure: str | None, bound: float, other: ScoredRelease
+    judged: Judged, domain: str, structure: str | None, bound: float, other: ScoredRelease, largest: float | None
 ) -> tuple[Comparison, PairedTest, str]:
     plan = judged.plan.plan
     structures = judged.foreground if structure is None else (structure,)
     changes = paired_changes(judged.scores, other.id, judged.candidate.id, domain, structures)
     level = plan.each_level
-    found = compare_means(changes.change, threshold=bound, level=level, wanted=plan.power)
+    found = compare_means(changes.change, threshold=bound, level=level, wanted=plan.power, largest_loss=largest)
+    lost = -min(changes.change.values())
+    more = "" if largest is None or lost <= largest else (
+        f"a subject lost {number(lost)}, more than the {number(largest)} that the plan holds possible, so that 1 is"
+    )  # fmt: skip
     after = {subject: changes.before[subject] + change for subject, change in changes.change.items()}
     paired = paired_test(changes.before, after, level=level)
     invented = f"{changes.invented} drawn where there is none" if changes.invented else ""
     absent = f"{changes.absent} scores left out, absent from truth and prediction" if changes.absent else ""
-    return found, paired, "; ".join(part for part in (invented, absent) if part)
+    return found, paired, "; ".join(part for part in (more, invented, absent) if part)
 
 
-def _by_kappa(
-    judged: Judged, domain: str, _: str | None, bound: float, other: ScoredRelease
-) -> tuple[Comparison, PairedTest, str]:
+def _by_kappa(judged: Judged, domain: str, bound: float, other: ScoredRelease) -> tuple[Comparison, PairedTest, str]:
     plan, header = judged.plan.plan, judged.scores.header
     grades = paired_grades(judged.scores, other.id, judged.candidate.id, domain)
     found = compare_kappas(
@@ -214,8 +221,8 @@ def _against(one: _Compared, outcome: Outcome, found: Comparison) -> str:
 
 
 def named(part: str) -> str:
-    """A name as it stands in the name of a criterion."""
-    return repr(part) if " " in part or "'" in part else part
+    """A name as it stands in the name of a criterion: in quotes where it could be read as two or as part of another."""
+    return repr(part) if set(part) & set(" '\"=") else part
 
 
 def _signed(value: float | None) -> str:

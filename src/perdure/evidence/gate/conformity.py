@@ -5,16 +5,18 @@ None of these criteria is a matter of chance: each is met, outside the plan, or 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import math
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from perdure.evidence.gate.verdict import Criterion, Outcome
+from perdure.evidence.ledger.recording import case_ids
 from perdure.evidence.ledger.workspace import made
 
 if TYPE_CHECKING:
     from perdure.evidence.gate.judged import HashedScores, Judged
-    from perdure.evidence.gate.plan import Range
+    from perdure.evidence.gate.plan import Modifications, Range
     from perdure.evidence.ledger.ledger import Entry
     from perdure.release import Identity
 
@@ -138,7 +140,7 @@ def _modifications(judged: Judged) -> Iterator[Criterion]:
     if not judged.is_update:
         yield _criterion("modification", "update", "outside plan", "the candidate has no parent; it is no update")
     if identity is None:
-        for what in ("method", "batch norm", "strength"):
+        for what in ("method", "batch norm", "strength", *sorted(_places(allowed))):
             yield _criterion("modification", what, "undecided", _NO_RELEASE)
         return
     method, batch_norm = identity.method.get("name"), identity.method.get("batch_norm")
@@ -150,6 +152,28 @@ def _modifications(judged: Judged) -> Iterator[Criterion]:
         f"batch norm {batch_norm}; allowed {_or(allowed.batch_norm)}",
     )
     yield _strength(identity, allowed.strength.get(str(method)))
+    for place, values in allowed.settings.get(str(method), {}).items():
+        yield _setting(identity, place, values)
+
+
+def _places(allowed: Modifications) -> set[str]:
+    return {place for places in allowed.settings.values() for place in places}
+
+
+def _setting(identity: Identity, place: str, allowed: Range | tuple[str | bool | int | float, ...]) -> Criterion:
+    """Whether a setting of the method or the recipe is one that the plan allows."""
+    root, *way = place.split(".")
+    found: Any = getattr(identity, root)
+    for step in way:
+        found = found.get(step) if isinstance(found, Mapping) else None
+    if isinstance(allowed, tuple):
+        # true is no 1 here
+        holds = any(type(found) is type(value) and found == value for value in allowed)
+        said = f"{place} {found!r}; allowed {_or(tuple(map(repr, allowed)))}"
+        return _is("modification", place, holds, said)
+    is_number = isinstance(found, int | float) and not isinstance(found, bool)
+    said = f"{place} {found!r}{'' if is_number else ' is no number'}; allowed {allowed.said()}"
+    return _is("modification", place, is_number and allowed.holds(found), said)
 
 
 def _strength(identity: Identity, bounds: Range | None) -> Criterion:
@@ -178,7 +202,11 @@ def _data(judged: Judged) -> Iterator[Criterion]:
 
 
 def _looks(judged: Judged) -> Iterator[Criterion]:
-    """How many candidates were scored on each test split; a release that is scored again gives the same numbers."""
+    """How often each test split was looked at: once for each candidate and each set of cases that it was scored on.
+
+    A release that is scored again on the same cases gives the same numbers. On other cases it gives others, so that
+    whoever leaves some out, or adds some, has looked once more.
+    """
     at_most = judged.plan.plan.looks.at_most
     hashes = {file.sha256 for file in judged.files}
     recorded = {entry.details.get("scores") for entry in judged.entries if entry.action in ("evaluated", "looked")}
@@ -194,18 +222,58 @@ def _looks(judged: Judged) -> Iterator[Criterion]:
         looks = [
             entry
             for entry in _test_looks(judged)
-            if entry.details.get("domain") == domain and entry.release not in line
+            if entry.details.get("domain") == domain
+            and entry.release not in line
+            # scored beside its own updates, the candidate is no candidate any more
+            and (
+                entry.release != judged.candidate.id
+                or entry.number < _first_update_of(judged)
+                or entry.details.get("scores") in hashes
+            )
         ]
-        releases = {entry.release for entry in looks}
-        if len(releases) > at_most:
-            said = f"{len(releases)} candidates were scored on the test split of {domain}; the plan allows {at_most}"
+        found, candidates = _counted(looks), len({entry.release for entry in looks})
+        left_out = _left_out(judged, domain)
+        if found > at_most:
+            said = f"{candidates} candidates were scored on the test split of {domain}; the plan allows {at_most}"
+            if found > candidates:
+                said = f"{found} looks at the test split of {domain}, each at a candidate or at other cases; the plan "
+                said += f"allows {at_most}"
             yield _criterion("looks", domain, "outside plan", said, domain)
         elif not any(e.release == judged.candidate.id and e.details.get("scores") in hashes for e in looks):
             said = f"no look at the test split of {domain} is recorded for these score files; evaluate in the workspace"
             yield _criterion("looks", domain, "undecided", said, domain)
+        elif left_out:
+            yield _criterion("looks", domain, "undecided", left_out, domain)
         else:
-            said = f"{len(releases)} of {at_most} candidates scored on the test split of {domain}"
+            said = f"{found} of {at_most} looks at the test split of {domain}"
             yield _criterion("looks", domain, "met", said, domain)
+
+
+def _first_update_of(judged: Judged) -> float:
+    """The number of the entry that the first update of the candidate was made by; infinite where there is none."""
+    of = [e.number for e in made(judged.entries).values() if e.details.get("parent") == judged.candidate.id]
+    return min(of, default=math.inf)
+
+
+def _counted(looks: Sequence[Entry]) -> int:
+    """How many looks: a candidate counts once for each set of cases; without a digest of them, once."""
+    sets: dict[str | None, set[object]] = {}
+    for entry in looks:
+        sets.setdefault(entry.release, set()).update({entry.details.get("case_set")} - {None})
+    return sum(max(1, len(found)) for found in sets.values())
+
+
+def _left_out(judged: Judged, domain: str) -> str:
+    """What is wrong if fewer test cases were scored than there were when the domain was learnt."""
+    seen = () if judged.identity is None else judged.identity.domains
+    there = next((one.counts.cases.get("test", 0) for one in seen if one.domain == domain), 0)
+    scored = len(case_ids(judged.scores, judged.candidate.id, domain))
+    if scored >= there:
+        return ""
+    return (
+        f"{scored} test cases of {domain} were scored, and there were {there} when it was learnt; those left out may "
+        "be the ones that lost. Score all of them"
+    )
 
 
 def _is(

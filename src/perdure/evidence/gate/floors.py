@@ -71,8 +71,8 @@ def _subgroups(judged: Judged) -> Iterator[Criterion]:
 
 
 def _subgroup(judged: Judged, one: Subgroup, domain: str, value: str, members: Collection[str]) -> Iterator[Criterion]:
-    subgroup = f"{one.column}={value}"
-    name = f"{named(domain)} {named(subgroup)}"
+    subgroup = f"{named(one.column)}={named(value)}"
+    name = f"{named(domain)} {subgroup}"
 
     def enough(seen: Callable[[str], Seen]) -> Callable[[str], Seen]:
         def checked(where: str) -> Seen:

@@ -22,6 +22,8 @@ Metric: TypeAlias = Literal["dice", "kappa"]
 Score = Annotated[float, Field(ge=-1, le=1, allow_inf_nan=False)]
 Margin = Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)]
 Name = Annotated[str, Field(min_length=1)]
+Place = Annotated[str, Field(pattern=r"^(method|recipe)(\.\w+)+$")]
+Values = Annotated[tuple[str | bool | int | float, ...], Field(min_length=1)]
 Names = Annotated[tuple[Name, ...], Field(min_length=1)]
 
 MEAN = "mean"
@@ -66,17 +68,21 @@ class Modifications(Value):
         domains: new domains that may be learnt.
         batch_norm: batch-norm policies.
         strength: by method, bounds on the strength of its penalty.
+        settings: by method, and by where it stands in `release.json` (`method.regularizer.fraction`,
+            `recipe.learning_rate`), bounds on any other setting, or the values that it may have.
     """
 
     methods: Names
     domains: Names
     batch_norm: Annotated[tuple[Statistics, ...], Field(min_length=1)]
     strength: Mapping[str, Range] = Field(default_factory=dict)
+    settings: Mapping[str, Mapping[Place, Range | Values]] = Field(default_factory=dict)
 
     @model_validator(mode="after")
     def _bounds_what_it_allows(self) -> Modifications:
-        if strange := sorted(self.strength.keys() - set(self.methods)):
-            raise ValueError(f"strength: {', '.join(strange)} is not among the methods")
+        for field, bounds in (("strength", self.strength), ("settings", self.settings)):
+            if strange := sorted(bounds.keys() - set(self.methods)):
+                raise ValueError(f"{field}: {', '.join(strange)} is not among the methods")
         return self
 
 
@@ -119,9 +125,12 @@ class Margins(Value):
         margin: the largest loss, above 0.
         structures: `each` structure but the background, the `mean` over them, or those named (`mean` may be one).
         override: other margins; the most particular wins: domain and structure, then structure, then domain.
+        largest_loss: that a single subject can have. With it the level holds whatever the distribution of changes, also
+            where a few subjects whom nobody saw lose that much; it takes many more subjects.
     """
 
     margin: Margin
+    largest_loss: Margin | None = None
     structures: Literal["each", "mean"] | Names = "each"
     override: tuple[Override, ...] = ()
 
@@ -130,6 +139,9 @@ class Margins(Value):
         keys = [(one.domain, one.structure) for one in self.override]
         if len(set(keys)) != len(keys):
             raise ValueError("override: one domain and structure stands there twice")
+        widest = max([self.margin, *(one.margin for one in self.override)])
+        if self.largest_loss is not None and self.largest_loss <= widest:
+            raise ValueError(f"largest_loss must be above every margin; got {self.largest_loss:g} and {widest:g}")
         return self
 
     def of(self, domain: str, structure: str | None) -> float:
@@ -313,6 +325,8 @@ class ChangePlan(Value):
         for field in ("non_inferiority", "drift", "gain"):
             if getattr(self, field).structures != MEAN:
                 raise ValueError(f'{field}.structures: kappa is of all cases together; say structures = "{MEAN}"')
+        if any(margins.largest_loss is not None for margins in (self.non_inferiority, self.drift)):
+            raise ValueError("largest_loss: it is of one subject, who has no kappa; remove it")
         if any(one.structure for margins in (self.non_inferiority, self.drift) for one in margins.override):
             raise ValueError("override: a structure has no kappa; name domains alone")
 

@@ -157,13 +157,18 @@ class Ledger:
                 details |= {"unfinished": unfinished.decode("ascii", "backslashreplace")}
             entry = _next(None if last is None else last.entry, action, release, details)
             line = canonical(entry) + b"\n"
+            if last is None and not self.head_path.exists():
+                # first, so that one line without a head is never what a crash leaves
+                self._write_head(Head())
             if unfinished:
                 replace_file(self.path, content.removesuffix(unfinished) + line)
             else:
                 _add(self.path, line)
-            head = Head(entries=entry["number"] + 1, hash=entry["hash"])
-            replace_file(self.head_path, (head.model_dump_json() + "\n").encode())
+            self._write_head(Head(entries=entry["number"] + 1, hash=entry["hash"]))
         return Entry.model_validate(entry)
+
+    def _write_head(self, head: Head) -> None:
+        replace_file(self.head_path, (head.model_dump_json() + "\n").encode())
 
     @property
     def _lock_path(self) -> Path:
@@ -225,7 +230,7 @@ class Ledger:
         if text not in ("", head.model_dump_json() + "\n"):
             return Problem(str(self.head_path), "content", "it written otherwise than perdure does", allowed)
         before = START if last is None or last.entry is None else last.entry.previous
-        if (head.entries, head.hash) in ((count, end), (count - 1, before)):
+        if (head.entries, head.hash) in ((count, end), (count - 1, before)) and (text or not count):
             return None
         if not text:
             return Problem(str(self.head_path), "file", "none", f"{allowed}; restore it from a copy")

@@ -13,6 +13,7 @@ import polars as pl
 
 from perdure.errors import LedgerError, ReleaseError
 from perdure.evaluation import Scores
+from perdure.evidence.canonical import canonical
 from perdure.evidence.ledger.ledger import Ledger
 from perdure.evidence.ledger.workspace import facts, made, release_folders
 from perdure.release import Identity, read_identity
@@ -48,7 +49,14 @@ def record_release(folder: Path, identity: Identity, *, found: bool = False) -> 
             written.add(one.id)
 
 
-def record_scores(folders: Mapping[str, Path], scores: Scores, content: bytes, out: Path, **more: Any) -> None:
+def record_scores(
+    folders: Mapping[str, Path],
+    scores: Scores,
+    content: bytes,
+    out: Path,
+    cases: Mapping[str, str] | None = None,
+    **more: Any,
+) -> None:
     """Writes a score file, and into the ledger beside each release that it was scored, with each look at a test split.
 
     The entries come first: a look that is written down and not taken does no harm.
@@ -58,6 +66,8 @@ def record_scores(folders: Mapping[str, Path], scores: Scores, content: bytes, o
         scores: of them.
         content: of the score file, sealed or not.
         out: where it goes; replaced if it is there.
+        cases: by domain a digest of its cases and what is in their files, see `remote.sealing.case_set`; of a domain
+            without one the ids of subjects and cases are digested here.
         more: details of each entry `evaluated`.
 
     Raises:
@@ -71,10 +81,16 @@ def record_scores(folders: Mapping[str, Path], scores: Scores, content: bytes, o
         with _writing(ledger):
             ledger.append("evaluated", release, **fixed, domains=list(header.domains), **file, **more)
             for domain in header.domains if header.split == "test" else ():
-                rows = scores.table.filter((pl.col("release") == release) & (pl.col("domain") == domain))
-                cases = rows["case"].drop_nulls().n_unique()
-                ledger.append("looked", release, domain=domain, **fixed, cases=cases)
+                ids = case_ids(scores, release, domain)
+                digested = (cases or {}).get(domain) or hashlib.sha256(canonical(ids)).hexdigest()
+                ledger.append("looked", release, domain=domain, **fixed, cases=len(ids), case_set=digested)
     replace_file(out, content)
+
+
+def case_ids(scores: Scores, release: str, domain: str) -> list[tuple[str, str]]:
+    """Subject and id of each case that a release was scored on in a domain, in order."""
+    rows = scores.table.filter((pl.col("release") == release) & (pl.col("domain") == domain))
+    return sorted(set(rows.select("subject", "case").drop_nulls().iter_rows()))
 
 
 def _others(folder: Path) -> list[tuple[Path, Identity, dict[str, bool]]]:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from perdure.errors import LedgerError, Problem
 from perdure.evidence.ledger.ledger import Entry, Ledger
-from perdure.evidence.ledger.workspace import entry_of, files, made, release_folders, release_problems
+from perdure.evidence.ledger.workspace import entry_of, files, last_word, made, release_folders, release_problems
 from perdure.release import Folder
 
 
@@ -35,12 +35,13 @@ def roll_back(folder: Path, out: Path) -> Entry:
         entries = ledger.entries()
         release, parent = _parent(folder, ledger, entries)
         details = {"from": release.release, "to": parent.release, "name": out.absolute().name}
+        details |= {"folder": out.name} if out.absolute().parent == ledger.path.parent else {}
         if out.exists() and not _is_whole(out, parent):
             raise FileExistsError(f"{out} exists; nothing is overwritten. Choose another --out, or move it away.")
         if not out.exists():
             _copy(_source(ledger.path.parent, parent, entries), out, parent)
-        elif done := [e for e in entries if e.action == "rolled back" and e.details == details]:
-            return done[-1]
+        elif (last := last_word(release.release, entries)) is not None and last.details == details:
+            return last
         return ledger.append("rolled back", parent.release, **details)
 
 

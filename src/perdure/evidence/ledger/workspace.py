@@ -32,6 +32,17 @@ def made(entries: Iterable[Entry]) -> dict[str, Entry]:
     return {entry.release: entry for entry in reversed([*entries]) if entry.action in MADE and entry.release}
 
 
+def last_word(release: str | None, entries: Iterable[Entry]) -> Entry | None:
+    """The newest entry that a release was approved, or given up for its parent; None where neither was said."""
+    said = [
+        entry
+        for entry in entries
+        if (entry.action == "approved" and entry.release == release)
+        or (entry.action == "rolled back" and entry.details.get("from") == release)
+    ]
+    return said[-1] if said else None
+
+
 def facts(folder: Path, identity: Identity) -> dict[str, JsonValue]:
     """What the ledger keeps of a release, beside its id: its name, where it comes from, and every file's SHA-256."""
     return {
@@ -80,6 +91,9 @@ def release_problems(folder: Path, entry: Entry) -> tuple[Problem, ...]:
     for name, digest in expected.items():
         if name not in present:
             problems.append(Problem(str(folder / name), "file", "none", f"{where} has one, SHA-256 {digest}"))
+        elif (folder / name).is_symlink():
+            allowed = "what it leads to can change without a trace here; put the file here itself"
+            problems.append(Problem(str(folder / name), "content", "a link", allowed))
         elif not (folder / name).is_file() or (found := sha256(folder / name)) != digest:
             found = found if (folder / name).is_file() else "no file"
             problems.append(Problem(str(folder / name), "content", f"SHA-256 {found}", f"{where} has {digest}"))

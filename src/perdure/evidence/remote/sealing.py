@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -23,6 +24,7 @@ from perdure.evaluation import Scores
 from perdure.evidence.canonical import canonical
 from perdure.evidence.remote.signing import fingerprint, is_signed
 from perdure.types import Split, Value
+from perdure.update.intensities import FEWEST_SUBJECTS
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
@@ -93,7 +95,13 @@ def salted(scores: Scores, salt: bytes) -> Scores:
 
 
 def case_set(domain: FolderDomain, split: Split, salt: bytes) -> str:
-    """A digest of the cases of a split: their ids, subjects, classes, and the content of their images and labels."""
+    """A digest of the cases of a split: their ids, subjects, classes, and the content of their images and labels.
+
+    Args:
+        domain: which.
+        split: of it.
+        salt: of the site, where the digest leaves it; empty for a digest that stays beside the data.
+    """
     rows = []
     for name, row in domain.rows.items():
         if row.split == split:
@@ -110,7 +118,11 @@ def sealed(scores: Scores, cases: Mapping[str, str], key: Ed25519PrivateKey, sal
         cases: the digest of each domain's cases, see `case_set`.
         key: of the site.
         salt: of the site.
+
+    Raises:
+        EvaluationError: as `check_groups`.
     """
+    check_groups(scores.header.groups)
     content = salted(scores, salt).content()
     statement = Statement(
         scores=hashlib.sha256(content).hexdigest(),
@@ -158,6 +170,28 @@ def unsealed(path: Path, trusted: Sequence[Ed25519PublicKey]) -> Sealed:
     if stated != (tuple(release.id for release in header.releases), header.split, sorted(header.domains)):
         raise _refused(path, "statement", "other releases, split or domains than in the scores", "ask the site")
     return Sealed(statement, scores, hashlib.sha256(content).hexdigest())
+
+
+def check_groups(groups: Mapping[str, Mapping[str, Mapping[str, str]]]) -> None:
+    """Passes if every value of every column is that of several subjects of its domain.
+
+    Args:
+        groups: by column and domain, what stands there for each subject.
+
+    Raises:
+        EvaluationError: if a value is that of few: an id repeated there would undo the salting, and whoever is nearly
+            alone in a group is known by it.
+    """
+    for column, by in groups.items():
+        for domain, of in by.items():
+            few = [value for value, subjects in Counter(of.values()).items() if subjects < FEWEST_SUBJECTS]
+            if few:
+                # how many, not which: the message may be passed on, and a value may be an id
+                raise EvaluationError(
+                    f"--group {column}: in domain {domain!r} {len(few)} of its values are those of fewer than "
+                    f"{FEWEST_SUBJECTS} subjects, who would be known by them in spite of salted ids. Leave the column "
+                    "out, or merge its values in the manifest."
+                )
 
 
 def _refused(path: Path, field: str, found: str, allowed: str) -> EvaluationError:

@@ -134,7 +134,7 @@ def _criteria(report: Report) -> RecordField:
         return RecordField(name="Acceptance criteria", found=None, missing=report.missing["verdict"], section="verdict")
     verdict = report.verdict
     declared = next((one for one in verdict.criteria if one.name == "plan declared"), None)
-    missing: str | None = "the verdict does not say that this plan was declared before the candidate was scored"
+    missing: str | None = "the verdict does not say that this plan was declared before the update was made"
     if declared is not None:
         missing = None if declared.outcome == "met" else declared.reason
     found = f"{len(verdict.criteria)} criteria of {verdict.plan.name}"

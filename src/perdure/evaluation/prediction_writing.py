@@ -1,0 +1,134 @@
+"""What is written of one image, so that it is either whole or not there."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from perdure.errors import DataError, EvaluationError
+from perdure.evaluation.prediction_layout import Output, Place, place_of
+from perdure.evaluation.segmented import Segmented, Segmenter, label_values
+from perdure.evaluation.table import Table
+from perdure.release.folder import being_replaced, replace_file
+
+if TYPE_CHECKING:
+    from perdure.data.dicom.writing import Origin
+    from perdure.evaluation.prediction import Predictor
+
+TABLE, VOLUMES = "predictions.csv", "volumes.csv"
+
+
+class Segmentations:
+    """Label maps, and what is asked for beside them.
+
+    Args:
+        segmenter: what segments.
+        out: the folder of results.
+        output: what is written.
+        names: of all images, relative to the folder of images.
+        origin: what a DICOM SEG says of its making.
+
+    Raises:
+        EvaluationError: if two images would have one result.
+    """
+
+    def __init__(self, segmenter: Segmenter, out: Path, output: Output, names: Sequence[Path], origin: Origin) -> None:
+        self._segmenter, self._out, self._output, self._origin = segmenter, out, output, origin
+        self._contract = segmenter.contract
+        self._values = label_values(self._contract)
+        self._check_names(names)
+        self._table: Table | None = None
+        if output.volumes:
+            sizes = ("voxels", "mm3") if self._contract.is_volumetric else ("pixels",)
+            self._table = Table(out / VOLUMES, ["case", "structure", "value", *sizes], self._contract.classes - 1)
+
+    def __call__(self, file: Path, name: Path) -> Path | None:
+        """Segments an image; None if all of its results are there.
+
+        Raises:
+            DataError: if the image cannot be read or prepared, or has no name that the format takes.
+        """
+        place = place_of(name, self._output, self._contract)
+        is_measured = self._table is None or name.as_posix() in self._table.done
+        if is_measured and all((self._out / path).exists() for path in place.files):
+            return None
+        found = self._segmenter.segmented(file, probabilities=place.probabilities is not None)
+        self._write(file, found, place)
+        if self._table is not None and not is_measured:
+            self._table.add(self._sizes(found, name))
+        return self._out / place.labels
+
+    def _check_names(self, names: Sequence[Path]) -> None:
+        taken: dict[Path, Path] = {}
+        for name in names:
+            try:
+                place = place_of(name, self._output, self._contract)
+            except DataError:
+                continue  # said when it is that image's turn
+            for path in place.files:
+                if path in taken:
+                    raise EvaluationError(
+                        f"{taken[path]} and {name} would both give {path}; predict them into two folders, or name "
+                        "those that you want by --match."
+                    )
+                taken[path] = name
+
+    def _write(self, file: Path, found: Segmented, place: Place) -> None:
+        from perdure.data.dicom.writing import segmentation_file
+        from perdure.data.writing import label_file, write_probabilities
+
+        for path, content in place.beside.items():
+            replace_file(self._out / path, content)
+        if place.probabilities is not None:
+            assert found.probability is not None
+            maps = map(found.probability, range(self._contract.classes))
+            with being_replaced(self._out / place.probabilities) as opened:
+                write_probabilities(opened, file, maps, self._contract.classes, place.probabilities)
+        if self._output.form == "dicom-seg":
+            content = segmentation_file(file, found.classes, self._contract.structures, self._origin)
+        else:
+            content = label_file(file, self._values[found.classes], int(self._values.max()), place.labels)
+        replace_file(self._out / place.labels, content)
+
+    def _sizes(self, found: Segmented, name: Path) -> list[list[str]]:
+        """How large each structure but background is."""
+        counts = np.bincount(found.classes.ravel(), minlength=self._contract.classes)
+        affine = found.header.affine
+        volume = None if affine is None else abs(float(np.linalg.det(affine[:3, :3])))
+        rows = []
+        for structure, count in list(zip(self._contract.structures, counts.tolist(), strict=True))[1:]:
+            size = [] if volume is None else [f"{count * volume:.3f}"]
+            rows.append([name.as_posix(), structure.name, str(structure.values[0]), str(count), *size])
+        return rows
+
+
+class Classifications:
+    """One table for all images, to which a row is added after each.
+
+    Args:
+        predictor: what classifies.
+        out: the folder of results.
+    """
+
+    def __init__(self, predictor: Predictor, out: Path) -> None:
+        self._predictor = predictor
+        self._names = [structure.name for structure in predictor.contract.structures]
+        self._table = Table(out / TABLE, ["image", "class", *(f"probability_{name}" for name in self._names)])
+
+    def __call__(self, file: Path, name: Path) -> Path | None:
+        """Classifies an image; None if its row is there.
+
+        Raises:
+            DataError: if the image cannot be read or prepared.
+        """
+        from perdure.data import prepare_image
+
+        if name.as_posix() in self._table.done:
+            return None
+        found = self._predictor.probabilities(prepare_image(file, self._predictor.contract).pixels)
+        best = self._names[int(found.argmax())]
+        self._table.add([[name.as_posix(), best, *(f"{value:.6f}" for value in found)]])
+        return self._table.path

@@ -1,0 +1,1 @@
+"""How does a release go to, and come from, other people's formats?"""
