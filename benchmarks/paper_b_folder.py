@@ -2,8 +2,8 @@
 
     python benchmarks/paper_b_folder.py LISTING.csv --original SITE [--original SITE ...] --target SITE --out FOLDER
 
-LISTING.csv has a row an image: `image` (a PNG of 8 or 16 bits, its path relative to the listing), `patient`, `density`
-(A to D, or 1 to 4), `site`, and `bits` where the numbers of a 16-bit file have fewer (12 or 14, for example). Each
+LISTING.csv has a row an image: `image` (DICOM, or a PNG of 8 or 16 bits, its path relative to the listing), `patient`,
+`density` (A to D, or 1 to 4), `site`, and `bits` where the numbers of a PNG of 16 bits have fewer (12 or 14, say). Each
 image is scaled to [0, 1] by the largest number of those bits, resized, and written as an RGB PNG of 16 bits with the
 same grey three times: that is what weights of ImageNet take.
 """
@@ -22,7 +22,7 @@ import imagecodecs
 import numpy as np
 
 from perdure.data import Dataset, prepare_image
-from perdure.data.images import read_header
+from perdure.data.images import is_dicom_path, read_header
 from perdure.errors import DataError, Problem
 from perdure.release.folder import replace_file
 from perdure.types import SPLITS, Contract, Intensity, Structure
@@ -136,7 +136,9 @@ def _problems(listing: Path, number: int, line: Mapping[str, str], domains: Mapp
             problems += error.problems
         else:
             if header.is_volume:
-                problems.append(Problem(str(listing), f"{where}image", "a volume", "a PNG of one mammogram"))
+                problems.append(Problem(str(listing), f"{where}image", "a volume", "one mammogram"))
+            if bits and is_dicom_path(listing.parent / line["image"]):
+                problems.append(Problem(str(listing), f"{where}bits", repr(bits), "nothing: DICOM says it itself"))
     return problems
 
 

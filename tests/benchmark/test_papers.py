@@ -16,6 +16,7 @@ import torch
 
 import synthetic
 from command import Command, Ended
+from dicoms import write_picture
 from perdure.benchmark import estimate
 from perdure.benchmark.plan import Plan
 from perdure.benchmark.published import TABLE_1
@@ -262,12 +263,17 @@ def test_grey_mammograms_come_in_three_channels_scaled_by_the_bits_of_their_dete
     bright = np.array([[4095, 0], [2048, 1023]], np.uint16).repeat(8, 0).repeat(8, 1)
     path = listing(tmp_path)
     synthetic.save_image(tmp_path / "hologic/0-cc.png", bright)
+    write_picture(tmp_path / "hologic/0-mlo.dcm", 4095 - bright, more={"PhotometricInterpretation": "MONOCHROME1"})
+    path.write_text(
+        path.read_text().replace("hologic/0-mlo.png,hologic0,A,hologic,12", "hologic/0-mlo.dcm,hologic0,A,hologic,")
+    )
     assert script_run("paper_b_folder", path, *sites(tmp_path / "data"), "--size", 16).code == 0
     dataset = Dataset.open(tmp_path / "data")
     contract = dataset.default_contract("dataset_o")
     assert (contract.channels, contract.size, contract.ordinal, contract.classes) == (3, (16, 16), True, 4)
-    pixels = read_image(tmp_path / "data/images/dataset_o/hologic0-1.png").pixels / 65535
-    np.testing.assert_allclose(pixels, np.stack([bright / 4095] * 3), atol=1e-5)
+    for number in (1, 2):
+        pixels = read_image(tmp_path / f"data/images/dataset_o/hologic0-{number}.png").pixels / 65535
+        np.testing.assert_allclose(pixels, np.stack([bright / 4095] * 3), atol=1e-5)
     grades = {case.subject: case.grade for case in dataset.cases}
     assert [grades[f"fuji{number}"] for number in range(4)] == ["0", "1", "2", "3"]
     splits: dict[str, set[str]] = {}
@@ -279,6 +285,7 @@ def test_grey_mammograms_come_in_three_channels_scaled_by_the_bits_of_their_dete
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
+        ({"image": "a.dcm", "bits": "12"}, "line 37, bits: found '12'; nothing: DICOM says it itself"),
         ({"density": "E"}, "line 37, density: found 'E'; one of A to D, or 1 to 4"),
         ({"site": "elsewhere"}, "line 37, site: found 'elsewhere'; one of --original and --target"),
         ({"patient": ""}, "line 37, patient: found nothing"),
@@ -291,6 +298,7 @@ def test_grey_mammograms_come_in_three_channels_scaled_by_the_bits_of_their_dete
 def test_a_listing_that_is_wrong_is_told_by_its_line(
     tmp_path: Path, script_run: Script, changes: dict[str, str], said: str
 ) -> None:
+    write_picture(tmp_path / "a.dcm", np.zeros((16, 16), np.uint16))
     ended = script_run("paper_b_folder", listing(tmp_path, **changes), *sites(tmp_path / "data"), "--size", 16)
     assert ended.code == 2
     assert said in ended.err

@@ -17,7 +17,7 @@ from perdure.cli.console import FAILED, INTERRUPTED, SOME_FAILED, USAGE
 from perdure.errors import ConfigurationError, DataError, DivergenceError
 
 ROOT = Path(__file__).resolve().parents[2]
-NAMES = [command.__name__.rstrip("_") for command in COMMANDS]
+NAMES = [command.__name__ for command in COMMANDS]
 
 
 def test_help_lists_every_command(command: Command) -> None:

@@ -47,8 +47,8 @@ def example(hint: Any) -> Any:
 def test_every_option_of_every_command_can_be_said_in_the_file(tmp_path: Path, name: str) -> None:
     command = typer.main.get_command(app).commands[name]
     parameters = [p for p in command.params if p.opts[0].startswith("--") and p.name != "config"]
-    arguments = ["word" for p in command.params if p.param_type_name == "argument"]
     hints = get_type_hints(command.callback, include_extras=True)
+    arguments = [str(example(hints[p.name])) for p in command.params if p.param_type_name == "argument"]
     wanted = {p.name: example(hints[p.name]) for p in parameters}
     file = written(tmp_path / "c.toml", {p.opts[0].lstrip("-"): wanted[p.name] for p in parameters})
     found = values_of(name, [*arguments, "--config", str(file)])

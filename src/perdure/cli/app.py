@@ -66,7 +66,7 @@ COMMANDS: tuple[Callable[..., None], ...] = (
     export,
 )
 for command in COMMANDS:
-    app.command(command.__name__.rstrip("_"))(command)  # `import` is a word of Python's
+    app.command()(command)
 
 
 def _version(wanted: bool) -> None:

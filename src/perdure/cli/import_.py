@@ -124,6 +124,10 @@ def import_(
     _show(made, out, kept, as_json)
 
 
+# commands are called by their functions, and Python keeps this name to itself
+import_.__name__ = "import"
+
+
 def _found(layout: Layout, source: Path, salt: bytes, chosen: dict[str, Any]) -> Found:
     from perdure.data.importing import Chosen, find_bids, find_decathlon, find_dicom, find_nnunet
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections import defaultdict
 from pathlib import Path
 
-from perdure.data.dicom.instances import kind_of, looks_like_dicom
+from perdure.data.dicom.instances import kind_of
+from perdure.data.dicom.opening import looks_like_dicom
 from perdure.data.images import IMAGE_SUFFIXES, VOLUME_SUFFIXES
 
 READABLE = f"{', '.join((*VOLUME_SUFFIXES, *IMAGE_SUFFIXES))}, DICOM files, or folders with one DICOM series each"

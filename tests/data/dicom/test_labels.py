@@ -44,7 +44,15 @@ def made(folder: Path, kind: str, truth: np.ndarray, affine: np.ndarray) -> Path
     return write_segmentation(folder / "label.dcm", files, truth, NAMES, SegmentationTypeValues[kind])
 
 
-@settings(max_examples=40, deadline=None)
+def test_a_contour_within_another_is_a_hole(tmp_path: Path) -> None:
+    ring = np.zeros((7, 9, 3), np.uint8)
+    ring[1:6, 1:8, 1] = 7
+    ring[3, 3:6, 1] = 0
+    path = made(tmp_path, "RTSTRUCT", ring, SPACING)
+    np.testing.assert_array_equal(read_labels(path, tmp_path / "s", VALUES).pixels, ring)
+
+
+@settings(max_examples=25, deadline=None)
 @given(
     kind=st.sampled_from(["BINARY", "LABELMAP", "RTSTRUCT"]),
     order=st.permutations(range(3)),

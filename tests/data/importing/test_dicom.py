@@ -139,7 +139,7 @@ def test_label_maps_may_lie_beside_the_series(tmp_path: Path, written: Callable[
     dataset = written(find_dicom(tmp_path / "export", SALT, chosen))
     dataset.check(required=(), cache=tmp_path / "cache")
     assert dataset.cases[0].label == f"truth/{uid}.nii.gz"
-    with pytest.raises(DataError, match="labels: found no names of the values in label maps; --label"):
+    with pytest.raises(DataError, match="labels: found no names of the values in label maps; --structure"):
         find_dicom(tmp_path / "export", SALT, Chosen(label_maps=tmp_path / "truth"))
 
 

@@ -98,7 +98,7 @@ def canonical(pixels: np.ndarray, affine: np.ndarray) -> tuple[np.ndarray, np.nd
     [in_nnunet, in_decathlon, in_bids, in_dicom, in_dicom_with_contours, in_one_file],
     ids=lambda f: f.__name__,
 )
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=12, deadline=None)
 @given(affine=affines(), seed=st.integers(0, 1000))
 def test_voxels_affine_spacing_and_labels_come_back(layout: object, affine: np.ndarray, seed: int) -> None:
     image, labels = volumes(seed)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -30,6 +31,8 @@ def regions(place: Path, called: str, dataset: Dataset, series: Series) -> Itera
     Raises:
         DataError: a contour is open, or lies on no slice; the image is a picture.
     """
+    if find_spec("skimage") is None:
+        raise refusal(place, "contours, and no scikit-image to fill them", "pip install 'perdure[dicom]'")
     if series.header.affine is None:
         raise refusal(place, f"contours in {called}", "they belong to a volume; this image is a picture")
     names = {int(item.ROINumber): str(item.ROIName) for item in dataset.get("StructureSetROISequence") or ()}

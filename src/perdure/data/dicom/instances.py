@@ -5,17 +5,13 @@ Nothing of a patient is in it, and no error quotes the content of an element tha
 
 from __future__ import annotations
 
-import contextlib
-import logging
 import math
-import struct
-import warnings
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from perdure.data.content import MAX_PIXELS, MAX_VOXELS, refusal
+from perdure.data.dicom.opening import damaged, no_image, quiet, read_dataset, reading
 from perdure.errors import DataError
 
 if TYPE_CHECKING:
@@ -24,10 +20,7 @@ if TYPE_CHECKING:
 SLICED = ("CT", "MR", "PT")
 """Modalities whose single-frame files are slices of a volume, whatever else they say."""
 
-_NO_IMAGES = ("SEG", "RTDOSE", "RTSTRUCT", "PR", "SR", "KO")
-_NAMES = (".dcm", ".dicom", ".ima")
-_PREAMBLE = 128  # bytes before the letters DICM
-_DEFLATED = "1.2.840.10008.1.2.1.99"
+_LARGEST = 1e9  # of a length or a factor; squares of it are still numbers
 _OVERLAYS = range(0x6000, 0x6020, 2)
 
 
@@ -98,46 +91,6 @@ class Instance:
         return self.frames == 1 and not self.planes and self.modality not in SLICED
 
 
-def looks_like_dicom(path: Path) -> bool:
-    """Whether the name or the first bytes of a file say that it is DICOM."""
-    if path.name.lower().endswith(_NAMES):
-        return True
-    try:
-        with path.open("rb") as file:
-            return file.read(_PREAMBLE + 4)[_PREAMBLE:] == b"DICM"
-    except OSError:
-        return False
-
-
-def read_dataset(place: Path, file: Path, called: str, *, pixels: bool = False) -> Dataset:
-    """Opens a file with pydicom.
-
-    Args:
-        place: what the user has named: the file, or the folder that it lies in.
-        file: the file.
-        called: what it is called in errors.
-        pixels: whether the pixels are read too.
-
-    Raises:
-        DataError: it is no DICOM file, or a damaged one; pydicom is not installed.
-    """
-    pydicom = _pydicom(place)
-    try:
-        with quiet():
-            syntax = pydicom.filereader.read_file_meta_info(file).get("TransferSyntaxUID")
-            if syntax == _DEFLATED:
-                found = f"{called}, a deflated file"
-                raise refusal(place, found, "a small one may unpack to any size; write it without (dcmconv +te)")
-            dataset: Dataset = pydicom.dcmread(file, stop_before_pixels=not pixels)
-            return dataset
-    except FileNotFoundError as error:
-        raise refusal(place, f"no such file as {called}", "mend the path, or put the file there") from error
-    except damaged() as error:
-        # not the message of the error: it may quote any element
-        found = f"{called}, which is no readable DICOM file ({type(error).__name__})"
-        raise refusal(place, found, "the file is damaged, or of another format: fetch it again") from error
-
-
 def read_instance(place: Path, file: Path, called: str) -> Instance:
     """Reads what a file says besides its pixels.
 
@@ -160,17 +113,6 @@ def instance_of(place: Path, file: Path, called: str, dataset: Dataset) -> Insta
     """
     with reading(place, called), quiet():
         return _Reader(place, called, dataset).instance(file)
-
-
-def no_image(dataset: Dataset) -> bool:
-    """Whether a dataset is a report, a plan, a segmentation or something else that is no image.
-
-    An image that was cut short before its pixels is an image.
-    """
-    if dataset.get("Modality") in _NO_IMAGES:
-        return True
-    kind = dataset.file_meta.get("MediaStorageSOPClassUID")
-    return "Rows" not in dataset and "Image Storage" not in getattr(kind, "name", "")
 
 
 def kind_of(file: Path) -> Literal["slice", "frames", "picture", "no image", "damaged"]:
@@ -197,37 +139,6 @@ def read_planes(place: Path, called: str, dataset: Dataset) -> tuple[Plane, ...]
     with reading(place, called), quiet():
         reader = _Reader(place, called, dataset)
         return reader.planes(reader.whole("NumberOfFrames", 1))
-
-
-@contextlib.contextmanager
-def reading(place: Path, called: str) -> Iterator[None]:
-    """Makes an error that names the file of all that pydicom raises on an element that cannot be read."""
-    try:
-        yield
-    except damaged() as error:
-        found = f"{called}, with an element that cannot be read ({type(error).__name__})"
-        raise refusal(place, found, "the file is damaged: fetch it again") from error
-
-
-@contextlib.contextmanager
-def quiet() -> Iterator[None]:
-    """Lets pydicom read what breaks rules that do not concern us; its warnings quote elements, names among them."""
-    from pydicom import config
-
-    loggers = [logging.getLogger(name) for name in ("pydicom", "openjpeg")]
-    before = [logger.propagate for logger in loggers]
-    nowhere = logging.NullHandler()  # without one, Python prints warnings of a logger that does not propagate
-    with warnings.catch_warnings(), config.disable_value_validation():
-        warnings.simplefilter("ignore")
-        for logger in loggers:
-            logger.addHandler(nowhere)
-            logger.propagate = False
-        try:
-            yield
-        finally:
-            for logger, propagate in zip(loggers, before, strict=True):
-                logger.removeHandler(nowhere)
-                logger.propagate = propagate
 
 
 class _Reader:
@@ -308,8 +219,8 @@ class _Reader:
         axes = self._numbers(of("PlaneOrientationSequence"), "ImageOrientationPatient", 6)
         position = self._numbers(of("PlanePositionSequence"), "ImagePositionPatient", 3)
         spacing = self._numbers(of("PixelMeasuresSequence"), "PixelSpacing", 2)
-        if min(spacing) <= 0:
-            raise self._refused("PixelSpacing", f"{spacing}", "two lengths above 0, in mm")
+        if not 1e-4 <= min(spacing) <= max(spacing) <= 1e4:
+            raise self._refused("PixelSpacing", f"{spacing}", "two lengths from 0.0001 to 10,000 mm")
         rightwards, downwards = axes[:3], axes[3:]
         lengths = math.hypot(*rightwards), math.hypot(*downwards)
         across = sum(a * b for a, b in zip(rightwards, downwards, strict=True))
@@ -348,27 +259,9 @@ class _Reader:
                 raise self._refused(keyword, "nothing", "a slice says where it lies and how large its pixels are")
             return default
         numbers = (float(value),) if isinstance(value, int | float | str) else tuple(float(one) for one in value)
-        if len(numbers) != count or not all(map(math.isfinite, numbers)):
-            raise self._refused(keyword, f"{numbers}", f"{count} finite number(s)")
+        if len(numbers) != count or not all(abs(number) <= _LARGEST for number in numbers):  # NaN is not
+            raise self._refused(keyword, f"{numbers}", f"{count} finite number(s), at most {_LARGEST:,.0f}")
         return numbers
 
     def _refused(self, field: str, found: str, allowed: str) -> DataError:
         return refusal(self.place, f"{found} in {self.called}", allowed, field)
-
-
-def _pydicom(place: Path):  # type: ignore[no-untyped-def]  # a module
-    try:
-        import pydicom
-    except ImportError as error:
-        raise refusal(place, "DICOM, and no pydicom to read it", "pip install 'perdure[dicom]'") from error
-    return pydicom
-
-
-def damaged() -> tuple[type[Exception], ...]:
-    """All that pydicom raises on a damaged file or element."""
-    from pydicom.errors import BytesLengthException, InvalidDicomError
-
-    # all that pydicom raises on a damaged file or element, as tests with damaged files have shown
-    own = (BytesLengthException, InvalidDicomError, struct.error)
-    plain = (OSError, EOFError, ValueError, TypeError, KeyError, AttributeError, IndexError, NotImplementedError)
-    return (*own, *plain, OverflowError, MemoryError, RecursionError)

@@ -16,7 +16,7 @@ import numpy as np
 
 from perdure.data.content import Image, refusal
 from perdure.data.dicom.contours import regions
-from perdure.data.dicom.instances import quiet, read_dataset, reading
+from perdure.data.dicom.opening import quiet, read_dataset, reading
 from perdure.data.dicom.segmentation import segments
 from perdure.data.dicom.series import Series, open_series, series_files
 from perdure.data.manifest import structure_key

@@ -10,11 +10,22 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from perdure.data.content import refusal
-from perdure.data.dicom.instances import Instance, Plane, quiet, read_dataset
+from perdure.data.dicom.codecs import FAMILIES, decoded_frames
+from perdure.data.dicom.instances import Instance, Plane
+from perdure.data.dicom.opening import quiet, read_dataset
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
     from pydicom import Dataset
+
+
+_PYDICOM = {
+    "1.2.840.10008.1.2": "",
+    "1.2.840.10008.1.2.1": "",
+    "1.2.840.10008.1.2.2": "",
+    "1.2.840.10008.1.2.5": "pydicom",  # run lengths; the plugin of GDCM would do, and is not to be trusted
+}
+"""Transfer syntaxes whose pixels pydicom itself decodes, and its plugin for that."""
 
 
 def stored(place: Path, instance: Instance) -> NDArray[np.integer]:
@@ -30,7 +41,7 @@ def stored(place: Path, instance: Instance) -> NDArray[np.integer]:
     if pixels.size != np.prod(shape) or pixels.dtype.kind not in "iu":
         found = f"{pixels.shape} numbers of type {pixels.dtype} in {instance.called}"
         raise refusal(place, found, f"its header says {shape}; the file is damaged", "PixelData")
-    pixels = pixels.reshape(shape).astype(pixels.dtype.newbyteorder("="), copy=False)
+    pixels = _as_allocated(instance, pixels.reshape(shape))
     pixels = _within_bits(place, instance, pixels)
     if not instance.inverted:
         return pixels
@@ -39,22 +50,28 @@ def stored(place: Path, instance: Instance) -> NDArray[np.integer]:
 
 
 def decoded(place: Path, called: str, dataset: Dataset) -> NDArray[np.integer]:
-    """The numbers of all frames, as pydicom and its plugins decode them; YBR comes as RGB.
+    """The numbers of all frames as they were coded; YBR comes as RGB.
 
     Raises:
-        DataError: they cannot be decoded.
+        DataError: they cannot be decoded, or are coded in a way that is not read.
     """
     from pydicom.pixels.utils import pixel_array
 
+    syntax = dataset.file_meta.get("TransferSyntaxUID", "")
+    coding = getattr(syntax, "name", "") or "unknown coding"
+    if syntax not in FAMILIES and syntax not in _PYDICOM:
+        raise refusal(place, f"pixels of {called} in {coding}", "RLE, JPEG, JPEG-LS or JPEG 2000", "TransferSyntaxUID")
     try:
         with quiet():
-            pixels: NDArray[np.integer] = pixel_array(dataset, correct_unused_bits=False)
+            if syntax in FAMILIES:
+                return decoded_frames(dataset, FAMILIES[syntax])
+            pixels: NDArray[np.integer] = pixel_array(
+                dataset, correct_unused_bits=False, decoding_plugin=_PYDICOM[syntax]
+            )
             return pixels
     except _undecodable() as error:
-        kind = dataset.file_meta.get("TransferSyntaxUID")
-        found = f"pixels of {called} that cannot be decoded ({getattr(kind, 'name', 'unknown coding')})"
-        allowed = "fetch it again if it is damaged; pip install 'perdure[dicom]' if a decoder is missing"
-        raise refusal(place, found, allowed, "PixelData") from error
+        found = f"pixels of {called} that cannot be decoded ({coding})"
+        raise refusal(place, found, "the file is damaged: fetch it again", "PixelData") from error
 
 
 def limits(instance: Instance) -> tuple[int, int]:
@@ -69,6 +86,15 @@ def rescaled(pixels: NDArray[np.integer], plane: Plane) -> NDArray[np.integer] |
     meant = pixels.astype(np.float64) * plane.slope + plane.intercept
     whole = plane.slope.is_integer() and plane.intercept.is_integer() and np.abs(meant).max() < 2**31
     return meant.astype(np.int32) if whole else meant.astype(np.float32)
+
+
+def _as_allocated(instance: Instance, pixels: NDArray[np.integer]) -> NDArray[np.integer]:
+    """In the type that the file says: codecs know neither the sign of a number nor how many bits were set aside."""
+    size = (instance.bits + instance.spare) // 8
+    if pixels.dtype.itemsize < size:
+        pixels = pixels.astype(np.dtype(f"{pixels.dtype.kind}{size}"))
+    kind = np.dtype(f"{'i' if instance.signed else 'u'}{pixels.dtype.itemsize}")
+    return pixels.astype(pixels.dtype.newbyteorder("="), copy=False).view(kind)
 
 
 def _within_bits(place: Path, instance: Instance, pixels: NDArray[np.integer]) -> NDArray[np.integer]:

@@ -29,6 +29,7 @@ UNEVEN = 0.1
 SLANTED = 0.5
 """How far the last slice may be shifted sideways from straight above the first, in pixels."""
 
+_LARGEST_STEP = 1e4  # mm
 _SAME_AXES = 1e-4  # of two unit vectors, in each component
 _SAME_PIXELS = 1e-4  # of two spacings, as a fraction
 _LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
@@ -100,6 +101,8 @@ def _check_steps(heights: NDArray[np.float64], names: Sequence[str]) -> None:
         raise StackError(
             "ImagePositionPatient", found, "one slice a place; give each echo, phase or repetition a folder of its own"
         )
+    if not usual <= _LARGEST_STEP:
+        raise StackError("ImagePositionPatient", f"slices {usual:.4g} mm apart", f"at most {_LARGEST_STEP:,.0f} mm")
     even = heights[0] + np.arange(len(heights)) * (heights[-1] - heights[0]) / (len(heights) - 1)
     if np.abs(heights - even).max() > UNEVEN * usual or steps.max() > 1.5 * usual:
         at, least = int(np.argmax(steps)), float(steps.min())

@@ -23,7 +23,7 @@ from dicomweb_client.api import DICOMwebClient
 from pydicom import Dataset, dcmread
 
 from perdure.data.dicom.access import Access, checked_host, session_for
-from perdure.data.dicom.instances import damaged, quiet
+from perdure.data.dicom.opening import damaged, quiet
 from perdure.data.dicom.transfer import PASSING, in_words, is_untrusted, may_pass, refuse_part
 from perdure.errors import ConfigurationError, PacsError
 

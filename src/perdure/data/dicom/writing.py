@@ -20,7 +20,7 @@ import numpy as np
 
 from perdure.data.content import refusal
 from perdure.data.dicom.codes import PRIVATE_SCHEME, coded_name
-from perdure.data.dicom.instances import damaged, quiet, read_dataset
+from perdure.data.dicom.opening import damaged, quiet, read_dataset
 from perdure.data.dicom.series import Series, open_series
 
 if TYPE_CHECKING:

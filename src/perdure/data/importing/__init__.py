@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from perdure.data.importing.bids import find_bids
 from perdure.data.importing.decathlon import find_decathlon
-from perdure.data.importing.dicom import Chosen, find_dicom
+from perdure.data.importing.dicom import find_dicom
 from perdure.data.importing.folder import Imported, imported
 from perdure.data.importing.nnunet import find_nnunet
+from perdure.data.importing.walk import Chosen
 
 __all__ = ["Chosen", "Imported", "find_bids", "find_decathlon", "find_dicom", "find_nnunet", "imported"]

@@ -1,0 +1,123 @@
+"""Opening one DICOM file, so that whatever is wrong with it is one error that quotes nothing of a patient."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import struct
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from perdure.data.content import refusal
+
+if TYPE_CHECKING:
+    from types import ModuleType
+
+    from pydicom import Dataset
+
+_NO_IMAGES = ("SEG", "RTDOSE", "RTSTRUCT", "PR", "SR", "KO")
+_NAMES = (".dcm", ".dicom", ".ima")
+_PREAMBLE = 128  # bytes before the letters DICM
+_DEFLATED = "1.2.840.10008.1.2.1.99"
+
+
+def looks_like_dicom(path: Path) -> bool:
+    """Whether the name or the first bytes of a file say that it is DICOM."""
+    if path.name.lower().endswith(_NAMES):
+        return True
+    try:
+        with path.open("rb") as file:
+            return file.read(_PREAMBLE + 4)[_PREAMBLE:] == b"DICM"
+    except OSError:
+        return False
+
+
+def read_dataset(place: Path, file: Path, called: str, *, pixels: bool = False) -> Dataset:
+    """Opens a file with pydicom.
+
+    Args:
+        place: what the user has named: the file, or the folder that it lies in.
+        file: the file.
+        called: what it is called in errors.
+        pixels: whether the pixels are read too.
+
+    Raises:
+        DataError: it is no DICOM file, or a damaged one; pydicom is not installed.
+    """
+    pydicom = _pydicom(place)
+    try:
+        with quiet():
+            syntax = pydicom.filereader.read_file_meta_info(file).get("TransferSyntaxUID")
+            if syntax == _DEFLATED:
+                found = f"{called}, a deflated file"
+                raise refusal(place, found, "a small one may unpack to any size; write it without (dcmconv +te)")
+            dataset: Dataset = pydicom.dcmread(file, stop_before_pixels=not pixels)
+            return dataset
+    except FileNotFoundError as error:
+        raise refusal(place, f"no such file as {called}", "mend the path, or put the file there") from error
+    except damaged() as error:
+        # not the message of the error: it may quote any element
+        found = f"{called}, which is no readable DICOM file ({type(error).__name__})"
+        raise refusal(place, found, "the file is damaged, or of another format: fetch it again") from error
+
+
+def no_image(dataset: Dataset) -> bool:
+    """Whether a dataset is a report, a plan, a segmentation or something else that is no image.
+
+    An image that was cut short before its pixels is an image.
+    """
+    if dataset.get("Modality") in _NO_IMAGES:
+        return True
+    kind = dataset.file_meta.get("MediaStorageSOPClassUID")
+    return "Rows" not in dataset and "Image Storage" not in getattr(kind, "name", "")
+
+
+@contextlib.contextmanager
+def reading(place: Path, called: str) -> Iterator[None]:
+    """Makes an error that names the file of all that pydicom raises on an element that cannot be read."""
+    try:
+        yield
+    except damaged() as error:
+        found = f"{called}, with an element that cannot be read ({type(error).__name__})"
+        raise refusal(place, found, "the file is damaged: fetch it again") from error
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """Lets pydicom read what breaks rules that do not concern us; its warnings quote elements, names among them."""
+    from pydicom import config
+
+    loggers = [logging.getLogger(name) for name in ("pydicom", "openjpeg")]
+    before = [logger.propagate for logger in loggers]
+    nowhere = logging.NullHandler()  # without one, Python prints warnings of a logger that does not propagate
+    with warnings.catch_warnings(), config.disable_value_validation():
+        warnings.simplefilter("ignore")
+        for logger in loggers:
+            logger.addHandler(nowhere)
+            logger.propagate = False
+        try:
+            yield
+        finally:
+            for logger, propagate in zip(loggers, before, strict=True):
+                logger.removeHandler(nowhere)
+                logger.propagate = propagate
+
+
+def _pydicom(place: Path) -> ModuleType:
+    try:
+        import pydicom
+    except ImportError as error:
+        raise refusal(place, "DICOM, and no pydicom to read it", "pip install 'perdure[dicom]'") from error
+    return pydicom
+
+
+def damaged() -> tuple[type[Exception], ...]:
+    """All that pydicom raises on a damaged file or element."""
+    from pydicom.errors import BytesLengthException, InvalidDicomError
+
+    # as tests with damaged files have shown
+    own = (BytesLengthException, InvalidDicomError, struct.error)
+    plain = (OSError, EOFError, ValueError, TypeError, KeyError, AttributeError, IndexError, NotImplementedError)
+    return (*own, *plain, OverflowError, MemoryError, RecursionError)
