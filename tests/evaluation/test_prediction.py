@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
+import nibabel as nib
 import numpy as np
 import pytest
 import torch
@@ -10,7 +13,8 @@ from torch import nn
 import fakes
 from perdure.data.geometry import grid_for
 from perdure.errors import BatchNormError, EvaluationError
-from perdure.evaluation import Predictor
+from perdure.evaluation import Output, Predictor, predict_files
+from perdure.models import QuickNAT
 from perdure.types import Intensity, Structure
 
 THRESHOLDS = (0.25, 0.5, 0.75)
@@ -153,3 +157,32 @@ def test_a_network_that_cannot_be_put_into_evaluation_mode_is_an_error() -> None
 def test_an_output_of_another_size_or_number_of_classes_is_an_error_that_shows_both(model: nn.Module) -> None:
     with pytest.raises(EvaluationError, match=r"output of shape \(1, 1, .*contract asks for \(1, 4, 32, 32\)"):
         predictor(model).classes_on_network_grid(image(1, 1, 32, 32))
+
+
+def test_half_precision_moves_few_labels_and_is_not_mixed_with_results_in_single_precision(tmp_path: Path) -> None:
+    """The network computes in bf16, what comes out of it is float32 again, and the folder of results says so."""
+    torch.manual_seed(0)
+    contract = fakes.volume_contract(size=(16, 16))
+    release = fakes.release(QuickNAT(1, contract.classes, filters=8, kernel_size=3), contract)
+    pixels = image(3, 1, 16, 16)
+    seen: dict[str, list[torch.Tensor]] = {}
+    for precision in ("32-true", "bf16-mixed"):
+        one = Predictor(release, precision=precision)
+        outputs: list[torch.Tensor] = []
+        one.model.register_forward_hook(lambda _, args, out, kept=outputs: kept.append(out))
+        one.classes_on_network_grid(pixels)
+        seen[precision] = outputs
+    assert [out.dtype for out in seen["bf16-mixed"]] == [torch.bfloat16]
+    assert [out.dtype for out in seen["32-true"]] == [torch.float32]
+    differ = seen["32-true"][0].argmax(1) != seen["bf16-mixed"][0].float().argmax(1)
+    assert differ.float().mean() < 0.1
+    predict_files(release, volume_file(tmp_path), tmp_path / "out", output=Output(precision="bf16-mixed"))
+    with pytest.raises(EvaluationError, match="results with the precision bf16-mixed, not None"):
+        predict_files(release, volume_file(tmp_path), tmp_path / "out")
+
+
+def volume_file(folder: Path) -> Path:
+    file = folder / "scan.nii.gz"
+    if not file.exists():
+        nib.save(nib.Nifti1Image(np.random.default_rng(0).random((8, 8, 8), np.float32), np.diag([2.0, 2, 2, 1])), file)
+    return file

@@ -98,9 +98,9 @@ def predict_files(
     names = [file.relative_to(root) for file in files]
     segmenter: Segmenter
     if len(releases) > 1:
-        segmenter = ViewAggregation(releases, device, domain, weights)
+        segmenter = ViewAggregation(releases, device, domain, weights, output.precision)
     else:
-        segmenter = Predictor(releases[0], device, owner["domain"])
+        segmenter = Predictor(releases[0], device, owner["domain"], output.precision)
     write: Segmentations | Classifications
     if isinstance(segmenter, Predictor) and segmenter.contract.task == "classification":
         write = Classifications(segmenter, out)
@@ -162,7 +162,8 @@ def _owner(
             "domain": domain,
             "views": [{"view": view, "weight": weight, **named[view]} for view, weight in views.items()],
         }
-    return {**owner, "format": output.form} if output.form else owner
+    owner |= {"format": output.form} if output.form else {}
+    return owner | ({"precision": output.precision} if output.precision != Output.precision else {})
 
 
 def _origin(releases: Sequence[Release], owner: Mapping[str, Any]) -> Origin:
@@ -196,7 +197,7 @@ def _check_owner(out: Path, owner: Mapping[str, Any]) -> None:
         raise EvaluationError(
             f"{out}: holds results for domain {place}, not for {owner['domain']}; choose another --out."
         )
-    for what in ("format", "views"):
+    for what in ("format", "views", "precision"):
         if content.get(what) != owner.get(what):
             raise EvaluationError(
                 f"{out}: holds results with the {what} {content.get(what)}, not {owner.get(what)}; choose another "

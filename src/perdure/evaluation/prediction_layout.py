@@ -16,6 +16,7 @@ from perdure.errors import DataError, EvaluationError, Problem
 if TYPE_CHECKING:
     from perdure.types import Contract
 
+Precision: TypeAlias = Literal["32-true", "bf16-mixed"]
 Format: TypeAlias = Literal["nifti", "mgz", "bids", "dicom-seg"]
 
 BIDS_VERSION = "1.10.0"
@@ -27,17 +28,19 @@ _IGNORED = "prediction.json\nvolumes.csv\n"
 
 @dataclass(frozen=True)
 class Output:
-    """What is written of each image.
+    """What is written of each image, and how exactly it is computed.
 
     Args:
         form: what label maps of volumes are written as; None for the format and the name of the image.
         probabilities: whether those of each class are written too, see `perdure.data.writing.write_probabilities`.
         volumes: whether `volumes.csv` says how large each structure but background is in each image.
+        precision: see `Predictor`.
     """
 
     form: Format | None = None
     probabilities: bool = False
     volumes: bool = False
+    precision: Precision = "32-true"
 
     def check(self, contract: Contract) -> None:
         """Passes if there is all of this for a contract.

@@ -25,6 +25,7 @@ from perdure.data.images import read_header
 from perdure.data.preparation import contract_problems
 from perdure.errors import DataError, EvaluationError
 from perdure.evaluation.prediction import Predictor
+from perdure.evaluation.prediction_layout import Precision
 from perdure.evaluation.segmented import Segmented
 
 if TYPE_CHECKING:
@@ -49,6 +50,7 @@ class ViewAggregation:
         device: where they run.
         domain: where the images are from; for releases that keep one batch norm a domain.
         weights: of the views, above 0; those of the authors where left out. Their sum does not matter.
+        precision: see `Predictor`.
 
     Raises:
         EvaluationError: if the releases cannot look at one volume together, or a weight is of a view that none has.
@@ -60,12 +62,17 @@ class ViewAggregation:
         device: str = "cpu",
         domain: str | None = None,
         weights: Mapping[View, float] | None = None,
+        precision: Precision = "32-true",
     ) -> None:
         self.weights = view_weights(releases, weights)
         finest = max(releases, key=lambda release: release.contract.classes)
         self.contract: Contract = finest.contract
         self._views = [
-            (Predictor(release, device, domain), _classes_within(release, finest), self.weights[_view(release)])
+            (
+                Predictor(release, device, domain, precision),
+                _classes_within(release, finest),
+                self.weights[_view(release)],
+            )
             for release in releases
         ]
 
