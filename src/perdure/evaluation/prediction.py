@@ -37,6 +37,19 @@ MULTIPLE = 32
 SLICES_AT_ONCE = 8
 
 
+def network_of(release: Release, domain: str | None) -> nn.Module:
+    """A copy of a release's network, with the batch norm of a domain where the release keeps one a domain.
+
+    Args:
+        release: is left as it is.
+        domain: without one, or for one that the release does not know, the newest domain's.
+    """
+    model: nn.Module = deepcopy(release.model)
+    if domain is not None and domain in release.memory.norms:
+        load_batch_norm_state(model, release.memory.norms[domain])
+    return model
+
+
 class Predictor:
     """A release that is ready to look at images.
 
@@ -57,11 +70,7 @@ class Predictor:
     ) -> None:
         self.precision = precision
         self.contract: Contract = release.contract
-        # a copy: it gets a batch norm and kernels of its own
-        model: nn.Module = deepcopy(release.model)
-        if domain is not None and domain in release.memory.norms:
-            load_batch_norm_state(model, release.memory.norms[domain])
-        self.model = model.to(device)
+        self.model = network_of(release, domain).to(device)
         make_fast(self.model)
         self.device = device
         self._values = label_values(self.contract)

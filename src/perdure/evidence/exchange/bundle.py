@@ -21,7 +21,7 @@ import torch
 
 from perdure.data import geometry, intensity
 from perdure.evaluation import Predictor
-from perdure.evaluation.prediction import norm_domain
+from perdure.evaluation.prediction import network_of, norm_domain
 from perdure.evidence.exchange.agreement import LIMIT, Agreement
 from perdure.evidence.exchange.bundle_inference import EVALUATED, inference_config
 from perdure.evidence.exchange.bundle_run import compared
@@ -70,7 +70,8 @@ def export_bundle(
             (folder / name).mkdir()
         _write(folder / "configs" / "metadata.json", metadata(release))
         _write(folder / "configs" / "inference.json", config)
-        state = {name: tensor.detach().cpu().clone() for name, tensor in one.model.state_dict().items()}
+        network = network_of(release, norm_domain(release, domain))
+        state = {name: tensor.detach().cpu().clone() for name, tensor in network.state_dict().items()}
         torch.save(state, folder / "models" / "model.pt")
         for name, text in _scripts().items():
             (folder / "scripts" / name).write_text(text, encoding="utf-8")

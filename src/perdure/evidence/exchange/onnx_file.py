@@ -24,7 +24,7 @@ from torch import Tensor, nn
 
 from perdure.errors import ConfigurationError, EvaluationError, NetworkError
 from perdure.evaluation import Predictor
-from perdure.evaluation.prediction import MULTIPLE, norm_domain
+from perdure.evaluation.prediction import MULTIPLE, network_of, norm_domain
 from perdure.evidence.exchange.agreement import LIMIT, Agreement, agreement
 from perdure.models import QuickNAT, exportable
 from perdure.release import Memory
@@ -68,7 +68,7 @@ def export_onnx(
     if out.exists():
         raise EvaluationError(f"{out} exists, and nothing is overwritten. Choose another --out, or move it away.")
     one = Predictor(release, "cpu", norm_domain(release, domain))
-    content = onnx_model(one.model, release, domain)
+    content = onnx_model(network_of(release, norm_domain(release, domain)), release, domain)
     network = OnnxNetwork(content)
     runtime = Predictor(replace(release, model=network, memory=Memory({}, {})))
     found = agreement(one, runtime, images, is_larger_too=network.takes_any_size, progress=progress)
@@ -124,6 +124,10 @@ class OnnxNetwork(nn.Module):
         self._session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
 
         self._shape = self._session.get_inputs()[0].shape
+
+    def __deepcopy__(self, memo: object) -> OnnxNetwork:
+        # a session cannot be copied, and nothing of it changes
+        return self
 
     @property
     def takes_any_size(self) -> bool:
