@@ -41,7 +41,7 @@ def one(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def words(folder: Path, out: Path) -> tuple[object, ...]:
     # 5 samples in batches of 4: the two processes do not have equally many, and the last batch has one
     where = ("--release", folder / "base", "--data", folder / "data", "--domain", "b", "--out", out)
-    return "update", *where, "--epochs", 2, "--batch-size", 4
+    return "update", *where, "--epochs", 2, "--batch-size", 4, "--precision", "32-true"
 
 
 def test_an_update_by_two_processes(one: Path, tmp_path: Path) -> None:
@@ -103,7 +103,7 @@ def test_every_form_trains_by_two_processes_as_by_one(method: str, updates: dict
             fact: None if value is None else pytest.approx(value, rel=2e-6, abs=1e-9) for fact, value in epoch.items()
         }
     for key, measure in one.memory.measures.items():
-        assert differ(measure.latest, two.memory.measures[key].latest) < 3e-5, key
+        assert differ(measure.latest, two.memory.measures[key].latest) < 1e-4, key
 
 
 def test_no_form_is_left_out() -> None:
