@@ -58,7 +58,7 @@ def test_the_network_is_as_it_was_afterwards(kind: str) -> None:
     with fast_kernels(model):
         model(inputs)
     assert state() == before
-    with pytest.raises(RuntimeError), fast_kernels(model):
+    with pytest.raises((RuntimeError, ValueError, IndexError)), fast_kernels(model):
         model(torch.zeros(1))
     assert state() == before
 

@@ -149,7 +149,7 @@ def test_a_release_says_what_share_of_the_steps_importance_left(base: Release, r
     assert training["mean_step_share"] == pytest.approx((1 - every).mean().item())
     assert training["fixed_share"] == pytest.approx((every == 1).double().mean().item())
     plain = update(base, TinyDomain("site-b"), method=finetune(), recipe=once).identity.training
-    assert set(plain) == {"precision", "epochs"}
+    assert set(plain) == {"precision", "epochs", "kept_epoch"}
 
 
 def test_a_machine_of_one_process_spawns_nothing() -> None:
