@@ -7,6 +7,7 @@ from typing import Any, Literal
 from pydantic import Field, SerializerFunctionWrapHandler, model_serializer
 
 from perdure.models import NetworkSpec
+from perdure.release.recorded import MeasureRecord, MethodRecord, RecipeRecord, TrainingRecord
 from perdure.types import Contract, Counts, Value
 
 
@@ -55,7 +56,7 @@ class Measure(Value):
     domains: int = Field(ge=1)
     samples: int = Field(ge=0)
     offset: float = 0.0
-    settings: dict[str, Any]
+    settings: MeasureRecord
 
 
 class Identity(Value):
@@ -84,11 +85,11 @@ class Identity(Value):
     origin: Literal["trained", "adopted", "updated"]
     network: NetworkSpec
     contract: Contract
-    domains: tuple[Seen, ...]
+    domains: tuple[Seen, ...] = Field(min_length=1)
     lineage: tuple[Ancestor, ...] = ()
-    method: dict[str, Any]
-    recipe: dict[str, Any]
+    method: MethodRecord
+    recipe: RecipeRecord
     measures: dict[str, Measure]
-    training: dict[str, Any]
+    training: TrainingRecord
     versions: dict[str, str]
     files: dict[str, str] = Field(default_factory=dict)

@@ -48,8 +48,8 @@ _KEYS: dict[str, frozenset[str]] = {
     "training": frozenset(
         (
             *("epochs", "mean_step_share", "fixed_share", "frozen_share", "note", "report"),
-            # of `adopt`, of `update --retain`, and of a method that tries several rates
-            *("samples_measured", "interpolated", "rates"),
+            # of `adopt`, of `update --retain`, of a method that tries several rates, and where memory was short
+            *("samples_measured", "interpolated", "rates", "asked_batch_size"),
         )
     ),
     "training.epochs.*": frozenset(Epoch.__dataclass_fields__),
@@ -63,6 +63,7 @@ _NUMBERS = (
     "training.report.*",
     "training.mean_step_share",
     "training.fixed_share",
+    "training.asked_batch_size",
 )
 """Places that hold a number or nothing."""
 
@@ -84,9 +85,11 @@ def record_objections(text: str) -> tuple[Identity | None, list[Objection]]:
         What the file says (None where it is no identity at all), and the objections.
 
     Raises:
-        ValueError: if it is no JSON.
+        ValueError: if it is no JSON object.
     """
     content = json.loads(text)
+    if not isinstance(content, dict):
+        raise ValueError(f"it is a {type(content).__name__}, and a release says what it is in an object")
     found = list(_form(text))
     content, identity, more = _typed(content)
     found += more
