@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from perdure.errors import DataError, EvaluationError
 from perdure.evaluation.prediction import Predictor
-from perdure.release.folder import replace_file
+from perdure.release.folder import naming, replace_file
 
 if TYPE_CHECKING:
     from perdure.release import Release
@@ -167,7 +167,7 @@ class _Classified:
             return None
         found = predictor.probabilities(prepare_image(file, predictor.contract).pixels)
         best = self.names[int(found.argmax())]
-        with self.table.open("ab") as table:
+        with naming(self.table), self.table.open("ab") as table:
             table.write(_line([name.as_posix(), best, *(f"{value:.6f}" for value in found)]))
         return self.table
 

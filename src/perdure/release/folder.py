@@ -26,16 +26,35 @@ def _flush(path: Path) -> None:
         os.close(descriptor)
 
 
-def replace_file(path: Path, content: bytes) -> None:
-    """Gives a file new content in one step: after a crash there is the old file or the new one, never a part."""
+@contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Puts a file's name into errors that lack it, as the system's own do where a disk is full."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is None:
+            error.filename = str(path)
+        raise
+
+
+def replace_file(path: Path, content: bytes, *, mode: int = 0o666) -> None:
+    """Gives a file new content in one step: after a crash there is the old file or the new one, never a part.
+
+    Args:
+        path: the file; its folder is made if there is none.
+        content: all that it holds afterwards.
+        mode: who may read and write it, less what the process's umask takes away.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     unfinished = path.with_name(f".{path.name}.{uuid.uuid4().hex[:12]}.unfinished")
     try:
-        with unfinished.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        unfinished.replace(path)
+        with naming(path):
+            with os.fdopen(os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+            unfinished.replace(path)
+            _flush(path.parent)
     finally:
         unfinished.unlink(missing_ok=True)
 
@@ -64,12 +83,13 @@ class Folder:
         temporary = target.parent / f".{target.name}.{uuid.uuid4().hex[:12]}.unfinished"
         temporary.mkdir()
         try:
-            yield temporary
-            for file in temporary.iterdir():
-                _flush(file)
-            _flush(temporary)
-            temporary.rename(target)
-            _flush(target.parent)
+            with naming(target):
+                yield temporary
+                for file in temporary.iterdir():
+                    _flush(file)
+                _flush(temporary)
+                temporary.rename(target)
+                _flush(target.parent)
         except BaseException:
             shutil.rmtree(temporary, ignore_errors=True)
             raise

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import re
 import secrets
 from pathlib import Path
@@ -20,6 +19,7 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from perdure.errors import EvaluationError, Problem
+from perdure.release.folder import replace_file
 
 SALT_BYTES = 32
 
@@ -29,18 +29,27 @@ def new_key(path: Path) -> Ed25519PublicKey:
 
     The first two can be read by their owner alone, and never leave the site.
 
+    What an earlier call left behind that was stopped before its end, salt or salt and private key, is used.
+
     Raises:
-        FileExistsError: if one of the files is there; then none is written.
+        FileExistsError: if there is a key already; then nothing is written.
+        EvaluationError: if there is a private key without its salt, or a salt that is none.
     """
-    for file in (path, salt_path(path), public_path(path)):
-        if file.exists():
-            raise FileExistsError(f"{file} exists; a key is never overwritten. Choose another --out.")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    key = Ed25519PrivateKey.generate()
+    if public_path(path).exists() or (path.exists() and not salt_path(path).exists()):
+        there = public_path(path) if public_path(path).exists() else path
+        raise FileExistsError(f"{there} exists; a key is never overwritten. Choose another --out.")
+    # in this order: a salt without a key has salted nothing, and a public key can be had from the private one
+    if salt_path(path).exists():
+        salt_of(path)
+    else:
+        replace_file(salt_path(path), secrets.token_hex(SALT_BYTES).encode() + b"\n", mode=0o600)
+    if path.exists():
+        key = private_key(path)
+    else:
+        key = Ed25519PrivateKey.generate()
+        replace_file(path, key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()), mode=0o600)
     public = key.public_key()
-    _write(salt_path(path), secrets.token_hex(SALT_BYTES).encode() + b"\n", 0o600)
-    _write(public_path(path), public.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo), 0o644)
-    _write(path, key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()), 0o600)
+    replace_file(public_path(path), public.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo))
     return public
 
 
@@ -116,14 +125,6 @@ def salt_path(path: Path) -> Path:
 def public_path(path: Path) -> Path:
     """Where the public half of a private key is."""
     return path.with_name(f"{path.name}.pub")
-
-
-def _write(path: Path, content: bytes, mode: int) -> None:
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
 
 
 def _read(path: Path) -> bytes:
