@@ -105,3 +105,11 @@ def test_a_salt_that_is_damaged_or_short_is_refused(key: Path, text: str, found:
     key.with_name("site.key.salt").write_text(text)
     with pytest.raises(EvaluationError, match=found):
         salt_of(key)
+
+
+def test_a_private_key_that_is_not_that_of_the_public_one_beside_it_is_refused(key: Path, tmp_path: Path) -> None:
+    """A bit that flips in either makes it another key, and nothing else would say so."""
+    new_key(tmp_path / "other" / "site.key")
+    key.write_bytes((tmp_path / "other" / "site.key").read_bytes())
+    with pytest.raises(EvaluationError, match=r"another key than that of site\.key\.pub; restore both from a copy"):
+        private_key(key)

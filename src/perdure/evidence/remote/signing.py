@@ -57,7 +57,7 @@ def private_key(path: Path) -> Ed25519PrivateKey:
     """The key that a site signs with.
 
     Raises:
-        EvaluationError: if the file holds none.
+        EvaluationError: if the file holds none, or not the one whose public half stands beside it.
     """
     try:
         key = load_pem_private_key(_read(path), password=None)
@@ -65,6 +65,10 @@ def private_key(path: Path) -> Ed25519PrivateKey:
         raise EvaluationError(_told(path, "no private key", "name the file that `perdure key` wrote")) from error
     if not isinstance(key, Ed25519PrivateKey):
         raise EvaluationError(_told(path, "a key of another kind", "make an Ed25519 key with `perdure key`"))
+    # any 32 bytes are a key: one bit of either file that flipped makes it another
+    public = public_path(path)
+    if public.exists() and fingerprint(public_key(public)) != fingerprint(key.public_key()):
+        raise EvaluationError(_told(path, f"another key than that of {public.name}", "restore both from a copy"))
     return key
 
 
