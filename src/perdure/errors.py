@@ -8,6 +8,7 @@
     ├── ReleaseError         a release folder that is damaged, unfinished or not trusted
     ├── DivergenceError      training left the finite numbers, or exploded
     ├── UpdateError          a training run that cannot be started or continued
+    ├── MemoryShortageError  a training step that does not fit into memory
     ├── EvaluationError      scores that cannot be computed or compared
     ├── PacsError            a PACS that cannot be reached, refuses, or sends something else than it was asked for
     ├── LedgerError          a ledger that is not as it was written, or evidence that does not agree with it
@@ -87,6 +88,10 @@ class DivergenceError(PerdureError):
 
 class UpdateError(PerdureError):
     """A training run cannot be started or continued."""
+
+
+class MemoryShortageError(PerdureError):
+    """A training step does not fit into memory; says which batch size should."""
 
 
 class EvaluationError(PerdureError):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Protocol, TypeAlias, runtime_checkable
 
@@ -33,6 +35,8 @@ Statistics: TypeAlias = Literal["target", "original", "frozen", "per-domain", "r
 """What batch norm does in an update, and whose statistics it uses afterwards; `models.training_mode` says each."""
 
 SPLITS: tuple[Split, ...] = ("train", "val", "test")
+MAX_VOXELS = 1024**3
+"""The most voxels of a volume in a file and on a network's grid, and the most numbers of a training sample."""
 IGNORED = 255
 """The target value of a pixel that counts neither in a loss nor in a score (outside the field of view)."""
 
@@ -40,6 +44,29 @@ IGNORED = 255
 def one_process(value: Tensor) -> Tensor:
     """The sum over all processes where there is only this one."""
     return value
+
+
+Length: TypeAlias = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Finite: TypeAlias = Annotated[float, Field(allow_inf_nan=False)]
+
+
+_UNPRINTABLE = re.compile("[\\x00-\\x08\\x0b-\\x1f\\x7f-\\x9f\\ud800-\\udfff]")
+
+
+def unprintable_in(value: object) -> Iterator[str]:
+    """The texts in a JSON value that have control characters other than tab and line break.
+
+    Printed, they could make a terminal show, or do, something else.
+    """
+    left = [value]  # and no recursion: it may be as deep as somebody wants
+    while left:
+        one = left.pop()
+        if isinstance(one, str) and _UNPRINTABLE.search(one):
+            yield one
+        elif isinstance(one, Mapping):
+            left += [*one.keys(), *one.values()]
+        elif isinstance(one, list | tuple):
+            left += one
 
 
 def _axis_codes(codes: str) -> str:
@@ -64,7 +91,7 @@ class Structure(Value):
     """
 
     name: str
-    values: tuple[int, ...] = Field(min_length=1)
+    values: tuple[Annotated[int, Field(ge=0, le=65535)], ...] = Field(min_length=1)
 
 
 class Intensity(Value):
@@ -82,9 +109,9 @@ class Intensity(Value):
     """
 
     scaling: Literal["robust", "format", "zscore", "zscore-nonzero", "window"]
-    mean: tuple[float, ...] | None = None
-    std: tuple[float, ...] | None = None
-    window: tuple[float, float] | None = None
+    mean: tuple[Finite, ...] | None = None
+    std: tuple[Length, ...] | None = None
+    window: tuple[Finite, Finite] | None = None
 
     @model_validator(mode="after")
     def _has_its_window(self) -> Intensity:
@@ -129,7 +156,7 @@ class Contract(Value):
     spatial_dims: Literal[2, 3] = 2
     size: tuple[int, ...]
     orientation: Annotated[str, AfterValidator(_axis_codes)] | None = None
-    spacing: tuple[float, float, float] | None = None
+    spacing: tuple[Length, Length, Length] | None = None
     view: Literal["coronal", "axial", "sagittal"] | None = None
     resize: Literal["fit", "stretch"] = "fit"
     intensity: Intensity
@@ -138,8 +165,10 @@ class Contract(Value):
     def _is_consistent(self) -> Contract:
         if len(self.size) != self.spatial_dims or min(self.size) < 1:
             raise ValueError(f"size must be {self.spatial_dims} positive numbers of pixels; got {self.size}")
-        if self.is_volumetric and (self.spacing is None or min(self.spacing) <= 0):
-            raise ValueError(f"spacing must be three positive lengths in mm; got {self.spacing}")
+        if math.prod(self.size) * self.channels > MAX_VOXELS:
+            raise ValueError(f"size: at most {MAX_VOXELS:,} numbers a sample; got {self.channels} x {self.size}")
+        if self.is_volumetric and self.spacing is None:
+            raise ValueError("spacing must be three positive lengths in mm; got none")
         if self.is_volumetric and (self.view is None) == (self.spatial_dims == 2):
             raise ValueError("view is given exactly where volumes are cut into slices for a 2-D network")
         if len(self.structures) > IGNORED:

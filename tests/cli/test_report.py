@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
 
 from command import Command
 from fakes import Threshold, picture_contract, release
@@ -28,6 +32,7 @@ def test_writes_everything_that_is_asked_for_and_says_what_is_not_in_it(
     assert ended.json["verdict"] == "none"
     assert [Path(name) for name in ended.json["files"]] == [
         out,
+        tmp_path / "r.cdx.json",
         record,
         card / "model-card.md",
         card / "model-card.json",
@@ -35,6 +40,27 @@ def test_writes_everything_that_is_asked_for_and_says_what_is_not_in_it(
     assert all(Path(name).stat().st_size > 500 for name in ended.json["files"])
     assert "no score file is in the workspace" in ended.json["missing"]["domains"]
     assert "A title" in out.read_text(encoding="utf-8")
+    bill = json.loads(record.read_text(encoding="utf-8"))["bill"]
+    assert bill["sha256"] == hashlib.sha256((tmp_path / "r.cdx.json").read_bytes()).hexdigest()
+    assert bill["pins"] is None
+
+
+def test_says_what_is_installed_otherwise_than_pinned(command: Command, workspace: Path, tmp_path: Path) -> None:
+    out, record, pins = tmp_path / "r.html", tmp_path / "r.json", tmp_path / "constraints.txt"
+    pins.write_text(f"# pins\nnumpy==1.0.0\ntorch=={torch.__version__}\nno-such-thing==2\nscipy>=1\n")
+    words = ("report", workspace, "--trust", "fakes", "--out", out, "--json-out", record, "--pins")
+    command.succeeds(*words, pins)
+    found = json.loads(record.read_text(encoding="utf-8"))
+    assert [(one["name"], one["installed"]) for one in found["bill"]["pins"]] == [
+        ("numpy", np.__version__),
+        ("no-such-thing", None),
+    ]
+    (field,) = [one for one in found["record"] if one["name"] == "Bill of materials"]
+    assert "no-such-thing is not installed and 2 is pinned" in field["missing"]
+    pins.write_text("scipy>=1\n")
+    ended = command(*words, pins)
+    assert ended.code == 2
+    assert "constraints.txt: lines: found none that pins a version" in ended.err
 
 
 def test_a_pdf_without_weasyprint_is_refused_before_anything_is_written(

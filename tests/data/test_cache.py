@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
+import shutil
 import signal
 import stat
 import subprocess
@@ -67,6 +69,18 @@ def test_a_damaged_entry_is_built_again(tmp_path: Path, file: str, damage: str) 
     assert list((tmp_path / "building").iterdir()) == []
 
 
+@pytest.mark.parametrize("place", [200, 5000, -1])
+def test_an_entry_with_one_bit_that_flipped_is_built_again(tmp_path: Path, place: int) -> None:
+    """A network would be trained on it otherwise, and nobody would see it."""
+    build = Builder()
+    path = Cache(tmp_path).entry("k", build).folder / "image.npy"
+    content = bytearray(path.read_bytes())
+    content[place] ^= 4
+    path.write_bytes(content)
+    np.testing.assert_array_equal(Cache(tmp_path).entry("k", build).array("image"), ARRAYS["image"])
+    assert build.calls == 2
+
+
 def test_changed_notes_are_damage(tmp_path: Path) -> None:
     build = Builder()
     path = Cache(tmp_path).entry("k", build).folder / "entry.json"
@@ -84,6 +98,50 @@ def test_a_failure_while_building_leaves_nothing(tmp_path: Path) -> None:
         Cache(tmp_path).entry("k", build)
     assert list((tmp_path / "building").iterdir()) == []
     assert list((tmp_path / "entries").iterdir()) == []
+
+
+def test_a_folder_that_another_process_cleared_away_meanwhile_is_written_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another machine's clock may be a day ahead, and what is being written then looks given up."""
+    cache, save, cleared = Cache(tmp_path), np.save, []
+
+    def saved(file: object, array: np.ndarray, **more: object) -> None:
+        save(file, array, **more)
+        if not cleared:
+            (folder,) = (tmp_path / "building").iterdir()
+            shutil.rmtree(folder)
+            cleared.append(folder)
+
+    monkeypatch.setattr("numpy.save", saved)
+    np.testing.assert_array_equal(cache.entry("k", Builder()).array("image"), ARRAYS["image"])
+    assert len(cleared) == 1
+
+
+@pytest.mark.parametrize("what", ["numpy.save", "os.fsync", "pathlib.Path.mkdir", "pathlib.Path.rename"])
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EROFS, errno.EACCES])
+def test_a_cache_that_cannot_be_written_says_so_and_what_to_do(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, what: str, number: int
+) -> None:
+    def fails(*_: object, **__: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    cache = Cache(tmp_path)
+    before = cache.entry("before", Builder())
+    with monkeypatch.context() as patch:
+        patch.setattr(what, fails)
+        with pytest.raises(
+            DataError, match=rf"{tmp_path}: the cache .* cannot be written \({os.strerror(number)}.*--cache"
+        ):
+            cache.entry("k", Builder())
+    np.testing.assert_array_equal(before.array("image"), ARRAYS["image"])
+    assert cache.entry("k", Builder()).array("target").sum() == 7
+
+
+def test_a_folder_that_cannot_be_made_into_a_cache_says_so(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(DataError, match=r"file/cache: the cache .* cannot be written"):
+        Cache(tmp_path / "file" / "cache")
 
 
 def test_an_entry_that_cannot_be_kept_is_an_error_and_no_endless_loop(
@@ -169,16 +227,16 @@ def test_the_default_folder_is_where_the_desktop_says(monkeypatch: pytest.Monkey
     assert Cache().folder.is_dir()
 
 
-def settle(path: Path) -> None:
-    """Makes a file look as if it had been written a while ago."""
-    then = time.time() - 60
-    os.utime(path, (then, then))
+@pytest.fixture
+def settled(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Files that were written a moment ago count as if it had been a while ago."""
+    monkeypatch.setattr("perdure.data.cache._SETTLED", -1)
 
 
+@pytest.mark.usefixtures("settled")
 def test_a_file_is_hashed_once_and_again_when_it_changes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file = tmp_path / "scan.nii"
     file.write_bytes(b"one")
-    settle(file)
     cache = Cache(tmp_path / "cache")
     # printf one | sha256sum
     first = "7692c3ad3540bb803c020b3aee66cd8887123234ea0c6e7143c0add73ff431ed"
@@ -202,11 +260,35 @@ def test_a_file_that_was_just_written_is_hashed_again(tmp_path: Path) -> None:
     assert cache.sha256(file) != first
 
 
-@pytest.mark.parametrize("content", ["", "{", "[]", '{"stamp": 1}', "null"])
+@pytest.mark.usefixtures("settled")
+def test_a_file_that_is_replaced_by_one_of_the_same_size_and_time_is_hashed_again(tmp_path: Path) -> None:
+    """As `rsync --inplace --times` and `cp --preserve` do it: the file stays the same, and only its content changes."""
+    file, cache = tmp_path / "label.nii", Cache(tmp_path / "cache")
+    file.write_bytes(b"one")
+    times, first = file.stat(), cache.sha256(file)
+    with file.open("r+b") as same:
+        same.write(b"two")
+    os.utime(file, ns=(times.st_atime_ns, times.st_mtime_ns))
+    assert (file.stat().st_mtime_ns, file.stat().st_ino) == (times.st_mtime_ns, times.st_ino)
+    assert cache.sha256(file) != first
+
+
+@pytest.mark.usefixtures("settled")
+def test_a_memo_with_a_bit_that_flipped_is_not_believed(tmp_path: Path) -> None:
+    """Its digest would go into a release."""
+    file, cache = tmp_path / "scan.nii", Cache(tmp_path / "cache")
+    file.write_bytes(b"one")
+    digest = cache.sha256(file)
+    (memo,) = (tmp_path / "cache" / "hashes").iterdir()
+    memo.write_text(memo.read_text().replace(digest, digest[:-1] + ("0" if digest[-1] != "0" else "1")))
+    assert cache.sha256(file) == digest
+
+
+@pytest.mark.usefixtures("settled")
+@pytest.mark.parametrize("content", ["", "{", "[]", '{"stamp": 1}', "null", "[" * 5000])
 def test_a_damaged_memo_is_ignored(tmp_path: Path, content: str) -> None:
     file, cache = tmp_path / "scan.nii", Cache(tmp_path / "cache")
     file.write_bytes(b"one")
-    settle(file)
     digest = cache.sha256(file)
     (memo,) = (tmp_path / "cache" / "hashes").iterdir()
     memo.write_text(content)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import gzip
 import struct
+import tracemalloc
 import zlib
 from pathlib import Path
 
@@ -216,3 +218,76 @@ def test_a_missing_file_and_an_unknown_format_say_what_to_do(tmp_path: Path) -> 
 def test_a_label_map_in_colour_is_refused(tmp_path: Path) -> None:
     (tmp_path / "a.png").write_bytes(imagecodecs.png_encode(np.zeros((4, 4, 3), np.uint8)))
     assert "a picture of 3 channels; a label map has one channel" in refusal(tmp_path / "a.png", labels=True)
+
+
+@pytest.mark.parametrize("name", ["a.nii.gz", "a.mgz", "a.png"])
+def test_any_bit_that_flips_in_a_file_with_a_checksum_is_noticed(tmp_path: Path, name: str) -> None:
+    """nibabel stops reading before the checksum of a compressed volume, and shows whatever comes out of it."""
+    rng = np.random.default_rng(0)
+    path = tmp_path / name
+    if name.endswith(".png"):
+        path.write_bytes(imagecodecs.png_encode(rng.integers(0, 255, (20, 20, 3), np.uint8)))
+    else:
+        kind = nib.MGHImage if name.endswith(".mgz") else nib.Nifti1Image
+        nib.save(kind(rng.integers(0, 255, (9, 9, 9)).astype(np.uint8), np.eye(4)), path)
+    content, before = path.read_bytes(), read_image(path)
+    for _ in range(150):
+        changed = bytearray(content)
+        changed[rng.integers(len(content))] ^= 1 << int(rng.integers(8))
+        path.write_bytes(changed)
+        with contextlib.suppress(DataError):
+            # the time in the header of gzip has no checksum, and says nothing
+            np.testing.assert_array_equal(read_image(path).pixels, before.pixels)
+
+
+@pytest.mark.parametrize("name", ["a.nii", "a.nii.gz", "a.mgz"])
+def test_a_header_that_says_more_than_the_file_holds_takes_no_memory(tmp_path: Path, name: str) -> None:
+    """A few hundred bytes would become gigabytes of zeros before the end of the file is noticed."""
+    kind = nib.MGHImage if "mg" in name else nib.Nifti1Image
+    content = bytearray(kind(np.zeros((2, 2, 2), np.uint8), np.eye(4)).to_bytes())
+    struct.pack_into(">3i" if "mg" in name else "<3h", content, 4 if "mg" in name else 42, 1000, 1000, 1000)
+    packed = gzip.compress(bytes(content)) if name.endswith(("gz", "mgz")) else bytes(content)
+    (tmp_path / name).write_bytes(packed)
+    tracemalloc.start()
+    message = refusal(tmp_path / name)
+    assert tracemalloc.get_traced_memory()[1] < 2**24
+    tracemalloc.stop()
+    assert "bytes of 1,000,000" in message
+    assert "cut short" in message
+
+
+def test_a_compressed_volume_with_far_more_behind_it_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(images, "_MAX_EXTENSION", 2**12)
+    content = nib.Nifti1Image(np.zeros((2, 2, 2), np.uint8), np.eye(4)).to_bytes()
+    (tmp_path / "a.nii.gz").write_bytes(gzip.compress(content + bytes(2**20)))
+    assert "more content than its header says" in refusal(tmp_path / "a.nii.gz")
+
+
+@pytest.mark.parametrize("order", ["<", ">"])
+def test_an_extension_that_would_fill_the_memory_is_refused(tmp_path: Path, order: str) -> None:
+    """nibabel reads it with the header: two hundred kilobytes could be two gigabytes."""
+    volume = nib.Nifti1Image(np.zeros((2, 2, 2), np.uint8), np.eye(4))
+    volume = nib.Nifti1Image(volume.dataobj, None, volume.header.as_byteswapped(order))
+    content = bytearray(volume.to_bytes())
+    struct.pack_into(f"{order}f", content, 108, 2e9)
+    content[348:] = b"\1\0\0\0" + struct.pack(f"{order}2i", 2_000_000_000, 6)
+    (tmp_path / "a.nii.gz").write_bytes(gzip.compress(bytes(content) + bytes(10**6)))
+    assert "voxels that begin at byte 2e+09; at most 67,108,864 bytes" in refusal(tmp_path / "a.nii.gz")
+
+
+@pytest.mark.parametrize("size", [(9, 7), (70_000, 70_000)])
+def test_a_second_header_in_a_png_does_not_change_its_size(tmp_path: Path, size: tuple[int, int]) -> None:
+    """Pillow believes the last one."""
+    good = png(4, 1, 8, 0, b"\0abcd")
+    other = png(*size, 8, 0, b"")
+    (tmp_path / "a.png").write_bytes(good[:33] + other[8:33] + good[33:])
+    assert "unreadable" in refusal(tmp_path / "a.png")
+
+
+def test_an_mgh_file_of_no_size_is_refused(tmp_path: Path) -> None:
+    content = bytearray(nib.MGHImage(np.zeros((2, 2, 2), np.uint8), np.eye(4)).to_bytes())
+    content[4:8] = bytes(4)
+    (tmp_path / "a.mgz").write_bytes(gzip.compress(bytes(content)))
+    assert "a.mgz: content: found" in refusal(tmp_path / "a.mgz")

@@ -115,3 +115,19 @@ def test_all_that_changes_an_array_is_in_the_key_and_nothing_else() -> None:
     # a volume is prepared whole: its size is that of samples; a picture is resized to it
     assert preprocessing_key(contract(size=(16, 16), modality="MR")) == key
     assert preprocessing_key(pictures(size=(16, 16))) != preprocessing_key(pictures())
+
+
+@pytest.mark.parametrize("length", [1e3, 1e9, 1e30])
+def test_a_small_file_with_huge_voxels_does_not_fill_the_memory(tmp_path: Path, length: float) -> None:
+    """At 1 mm, six voxels of a kilometre would be 10^18 of them."""
+    path = tmp_path / "a.nii"
+    nib.save(nib.Nifti1Image(np.ones((2, 3, 4), np.uint8), np.diag([length, length, length, 1])), path)
+    found = r"affine: found \(2, 3, 4\) voxels of .* mm; at 1 x 1 x 1 mm .* at most 67,108,864 numbers"
+    with pytest.raises(DataError, match=found):
+        prepare_image(path, contract())
+
+
+def test_thick_slices_are_no_mistake(tmp_path: Path) -> None:
+    path = tmp_path / "a.nii"
+    nib.save(nib.Nifti1Image(np.ones((40, 40, 6), np.uint8), np.diag([4.0, 4.0, 12.0, 1.0])), path)
+    assert prepare_image(path, contract()).pixels.size == 160 * 160 * 72

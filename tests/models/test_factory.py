@@ -220,3 +220,20 @@ def test_a_factory_must_return_a_torch_module(theirs: str) -> None:
 def test_what_a_factory_refuses_is_passed_on(theirs: str) -> None:
     with pytest.raises(NetworkError, match="never enough classes"):
         built(f"{theirs}:picky", trusted=(theirs,))
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {"channels": [], "strides": []},
+        {"channels": [4, -8], "strides": [2]},
+        {"channels": [4, 8], "strides": [0]},
+        {"channels": "16", "strides": [2]},
+        {"channels": [4, 8], "strides": [2], "norm": "no such norm"},
+        {"channels": [4, 8], "strides": [2], "act": {"a": 1}},
+        {"channels": {"a": 1}, "strides": [2]},
+    ],
+)
+def test_arguments_that_a_factory_cannot_take_are_refused_whatever_it_raises(arguments: dict[str, object]) -> None:
+    with pytest.raises(NetworkError, match="refuses its arguments"):
+        built("monai:UNet", **arguments)

@@ -178,3 +178,12 @@ def test_a_missing_file_and_an_unknown_suffix_say_what_is_allowed(tmp_path: Path
     (tmp_path / "weights.h5").touch()
     with pytest.raises(NetworkError, match=r"weights\.h5: found suffix '\.h5'; weights are read from \.safetensors"):
         load_weights(Network(), tmp_path / "weights.h5")
+
+
+@pytest.mark.parametrize("content", [b"\x80\x02cbuiltins\neval\n\x85R.", b"cos\nsystem\n(S'x'\ntR.", b"\xff" * 9, b""])
+def test_bytes_of_any_kind_are_refused_by_the_name_of_their_file(tmp_path: Path, content: bytes) -> None:
+    for suffix in (".pt", ".safetensors"):
+        path = tmp_path / f"w{suffix}"
+        path.write_bytes(content)
+        with pytest.raises(NetworkError, match=rf"w\{suffix}: (cannot be read as plain tensors|not a readable)"):
+            load_weights(nn.Linear(1, 1), path)

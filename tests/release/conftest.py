@@ -36,7 +36,7 @@ def release() -> Release:
         method={"name": "mas-lr"},
         recipe={"learning_rate": 0.1},
         measures=measures_of(memory),
-        training={"epochs": [{"loss": 1 / 3, "validation_loss": None}]},
+        training={"epochs": [{"epoch": 1, "loss": 1 / 3, "validation_loss": None}]},
         versions={"torch": torch.__version__},
     )
     return Release(model.eval(), memory, identity, "")

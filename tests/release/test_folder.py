@@ -1,6 +1,9 @@
 from __future__ import annotations
 
+import errno
+import os
 import re
+import stat
 import subprocess
 import sys
 from pathlib import Path
@@ -117,3 +120,24 @@ def test_the_hash_of_a_file_by_a_published_example(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"abc")
     expected = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
     assert sha256(tmp_path / "file") == expected
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EIO])
+def test_an_error_of_the_disk_names_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int) -> None:
+    """The system names none where an open file cannot be written."""
+
+    def fails(_: int) -> None:
+        raise OSError(number, os.strerror(number))
+
+    (tmp_path / "file").write_bytes(b"before")
+    monkeypatch.setattr("os.fsync", fails)
+    with pytest.raises(OSError, match=os.strerror(number)) as caught:
+        replace_file(tmp_path / "file", b"after")
+    assert caught.value.filename == str(tmp_path / "file")
+    assert names(tmp_path) == ["file"]
+    assert (tmp_path / "file").read_bytes() == b"before"
+
+
+def test_a_file_can_be_for_its_owner_alone(tmp_path: Path) -> None:
+    replace_file(tmp_path / "secret", b"x", mode=0o600)
+    assert stat.S_IMODE((tmp_path / "secret").stat().st_mode) == 0o600

@@ -1,21 +1,29 @@
 from __future__ import annotations
 
+import hashlib
 import json
+import os
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+import fakes
 from perdure.errors import NetworkError, ReleaseError
+from perdure.models import NetworkSpec, QuickNAT
 from perdure.release import Accumulated, Memory, Release, read_identity
 from perdure.release.release import measures_of, with_id
+from perdure.release.sameness import predicts_alike
 from perdure.update import consolidate
-from reference.domains import segmenter, state, tensors_of
+from reference.domains import contract, segmenter, state, tensors_of
 from reference.networks import Tied, bits
 
 FILES = ("weights.safetensors", "memory.safetensors", "release.json")
@@ -305,3 +313,124 @@ def test_integers_and_half_precision_come_back(release: Release, tmp_path: Path)
     back = Release.open(tmp_path / "release", network=segmenter().bfloat16())
     assert state(back.model) == state(model)
     assert back.model[0].num_batches_tracked.dtype == torch.int64
+
+
+def rewritten(folder: Path, change: Callable[[dict[str, Any]], object]) -> None:
+    """Changes what `release.json` says, and gives it the id of what it says now, as somebody who means harm would."""
+    content = json.loads((folder / "release.json").read_text())
+    change(content)
+    identity = {**content, "id": ""}
+    canonical = json.dumps(identity, sort_keys=True, separators=(",", ":"))
+    content["id"] = hashlib.sha256(canonical.encode()).hexdigest()
+    (folder / "release.json").write_text(json.dumps(content))
+
+
+def test_a_number_that_python_does_not_read_is_damage(saved: Release, tmp_path: Path) -> None:
+    file = tmp_path / "release" / "release.json"
+    file.write_text(file.read_text().replace('"format": 1', f'"format": 1, "huge": {"9" * 5000}'))
+    with pytest.raises(ReleaseError, match=r"release.json: damaged: Exceeds the limit"):
+        opened(tmp_path / "release")
+
+
+@pytest.mark.parametrize("where", ["modality", "domain"])
+@pytest.mark.parametrize("text", ["\x1b[2J", "a\rb", "\x9b31m", "\x00"])
+def test_a_text_that_could_steer_a_terminal_is_refused(saved: Release, tmp_path: Path, where: str, text: str) -> None:
+    def change(content: dict[str, Any]) -> None:
+        place = content["contract"] if where == "modality" else content["domains"][0]
+        place[where] = text
+
+    rewritten(tmp_path / "release", change)
+    with pytest.raises(ReleaseError, match="release.json: damaged: control characters in"):
+        opened(tmp_path / "release")
+
+
+@pytest.mark.parametrize(
+    ("place", "value"),
+    [
+        (("contract", "size"), [10**6, 10**6]),
+        (("contract", "channels"), 10**9),
+        (("contract", "intensity"), {"scaling": "format", "mean": [float("nan")]}),
+        (("contract", "intensity"), {"scaling": "format", "std": [0.0]}),
+        (("contract", "structures"), [{"name": "a", "values": [-1]}, {"name": "b", "values": [2**70]}]),
+        (("domains",), []),
+        (("training",), {"epochs": [{"epoch": 1, "loss": "low", "validation_loss": None}]}),
+        (("training",), {"epochs": 7}),
+        (("training",), {"rates": ["x"]}),
+        (("method",), {"name": ["a"]}),
+        (("method",), {"name": "a", "regularizer": {"form": "freezing", "fraction": "half"}}),
+        (("recipe",), {"learning_rate": "fast"}),
+    ],
+)
+def test_a_record_that_readers_could_not_use_is_refused(
+    saved: Release, tmp_path: Path, place: tuple[str, ...], value: object
+) -> None:
+    """When it is read, and not wherever a number of it is needed."""
+
+    def change(content: dict[str, Any]) -> None:
+        *way, last = place
+        for step in way:
+            content = content[step]
+        content[last] = value
+
+    rewritten(tmp_path / "release", change)
+    with pytest.raises(ReleaseError, match=r"release.json: damaged: \d+ validation error"):
+        read_identity(tmp_path / "release")
+
+
+@pytest.mark.parametrize("name", FILES)
+@pytest.mark.parametrize("what", ["a link out of it", "a pipe"])
+def test_a_file_of_a_release_is_a_file_in_its_folder(saved: Release, tmp_path: Path, name: str, what: str) -> None:
+    """A pipe would be read for ever, and a link could lead to any file."""
+    file = tmp_path / "release" / name
+    content = file.read_bytes()
+    file.unlink()
+    if what == "a pipe":
+        os.mkfifo(file)
+    else:
+        (tmp_path / "elsewhere").write_bytes(content)
+        file.symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(ReleaseError, match=f"{name}: is no file of this folder"):
+        opened(tmp_path / "release")
+
+
+def test_a_release_that_asks_for_a_network_far_larger_than_its_weights_is_refused(tmp_path: Path) -> None:
+    """A hundred bytes of JSON could fill the memory otherwise."""
+    network = QuickNAT(in_channels=1, classes=3, filters=2, kernel_size=3)
+    made = fakes.release(network, contract())
+    network_spec = NetworkSpec(factory="quicknat", arguments={"filters": 10**6, "kernel_size": 3})
+    replace(made, identity=made.identity.model_copy(update={"network": network_spec})).save(tmp_path / "release")
+    with pytest.raises(NetworkError, match="it would take far more memory than its weights"):
+        Release.open(tmp_path / "release")
+
+
+def test_a_domain_may_be_called_as_another_with_something_behind_a_slash(release: Release, tmp_path: Path) -> None:
+    """The batch norm of `site-a/3T` is not one of `site-a`."""
+    own = {name: value for name, value in release.model.state_dict().items() if name.startswith("0.")}
+    norms = {"site-a": own, "site-a/3T": {name: value + 1 for name, value in own.items()}}
+    seen = release.identity.domains[0]
+    identity = release.identity.model_copy(update={"domains": (seen, seen.model_copy(update={"domain": "site-a/3T"}))})
+    replace(release, memory=replace(release.memory, norms=norms), identity=identity).save(tmp_path / "release")
+    back = opened(tmp_path / "release").memory.norms
+    assert back.keys() == norms.keys()
+    assert all(same(back[domain], norms[domain]) for domain in norms)
+    assert predicts_alike(tmp_path / "release", tmp_path / "release", "site-a")
+
+
+def test_a_batch_norm_of_a_domain_that_was_not_learnt_is_refused(release: Release, tmp_path: Path) -> None:
+    norms = {"elsewhere": {"0.weight": release.model.state_dict()["0.weight"]}}
+    replace(release, memory=replace(release.memory, norms=norms)).save(tmp_path / "release")
+    with pytest.raises(ReleaseError, match="norm/elsewhere/0.weight: a batch norm of a domain that"):
+        opened(tmp_path / "release")
+
+
+def test_a_full_disk_is_told_and_leaves_nothing(
+    release: Release, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(tensors: object, path: Path) -> None:
+        path.write_bytes(b"half")
+        raise SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
+
+    monkeypatch.setattr("perdure.release.release.save_file", full)
+    with pytest.raises(ReleaseError, match=rf"{tmp_path / 'release'}: cannot be written: .*No space left on device"):
+        release.save(tmp_path / "release")
+    assert list(tmp_path.iterdir()) == []

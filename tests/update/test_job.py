@@ -119,6 +119,7 @@ def test_the_release_is_opened_where_it_is_finished(tmp_path: Path, network: nn.
     assert state(again.model) == state(first.model)
     assert again.name == "out"
     assert sorted(entry.name for entry in (tmp_path / "out.run").iterdir()) == [
+        ".lock",
         "run.json",
         "tensorboard",
         "training.csv",

@@ -2,13 +2,15 @@ from __future__ import annotations
 
 import csv
 import math
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 import torch
 
 from perdure.errors import UpdateError
-from perdure.update.run_folder import Epoch, RunFolder, State
+from perdure.update.run_folder import Epoch, RunFolder, State, alone_in
 from reference.networks import bits, network
 
 EPOCHS = [Epoch(1, 0.1, 2.0, 0.0, 3.5, None), Epoch(2, 0.05, 1 / 3, 0.25, 0.5, 0.75)]
@@ -161,3 +163,63 @@ def test_a_folder_that_is_no_run_is_told_what_one_is(tmp_path: Path) -> None:
     (tmp_path / "run.json").write_text("{")
     with pytest.raises(UpdateError, match=r"run.json: damaged"):
         RunFolder.read(tmp_path)
+
+
+def test_no_bit_that_flips_in_a_checkpoint_is_trained_on(tmp_path: Path) -> None:
+    """torch reads its own files without a look at their checksums."""
+    folder = RunFolder(tmp_path / "run", {})
+    folder.save(adam_state())
+    file = tmp_path / "run" / "checkpoint.pt"
+    content = file.read_bytes()
+    for place in range(0, len(content), len(content) // 40):
+        changed = bytearray(content)
+        changed[place] ^= 1 << (place % 8)
+        file.write_bytes(changed)
+        with pytest.raises(UpdateError, match="checkpoint.pt: damaged, no checkpoint can be read"):
+            folder.load()
+
+
+def test_a_second_process_in_the_same_folder_is_told_so(tmp_path: Path) -> None:
+    with alone_in(tmp_path / "run"):
+        script = f"""
+from pathlib import Path
+from perdure.update.run_folder import alone_in
+with alone_in(Path({str(tmp_path / "run")!r})):
+    pass
+"""
+        second = subprocess.run([sys.executable, "-c", script], check=False, capture_output=True, text=True)
+    assert second.returncode == 1
+    assert "UpdateError" in second.stderr
+    assert f"{tmp_path / 'run'}: another process is training here" in second.stderr
+    with alone_in(tmp_path / "run"):
+        pass
+
+
+@pytest.mark.parametrize("identity", [b"\xff", b"[" * 5000, b"9" * 5000, b'{"method": 3}', b'{"parent": [1]}', b"[]"])
+def test_an_identity_of_something_else_is_damage(tmp_path: Path, identity: bytes) -> None:
+    RunFolder(tmp_path / "run", {})
+    (tmp_path / "run" / "run.json").write_bytes(identity)
+    with pytest.raises(UpdateError, match=r"run.json: damaged"):
+        RunFolder.read(tmp_path / "run")
+    with pytest.raises(UpdateError, match=r"run.json: (damaged|belongs to a run with other settings)"):
+        RunFolder(tmp_path / "run", {"seed": 1})
+
+
+def test_an_epoch_of_the_log_without_a_loss_is_damage(tmp_path: Path) -> None:
+    RunFolder(tmp_path / "run", {}).save(adam_state())
+    log = tmp_path / "run" / "training.csv"
+    log.write_text(log.read_text().replace("2.0,0.0", ",0.0"))
+    with pytest.raises(UpdateError, match=r"training.csv: damaged: epoch 1 has no loss"):
+        RunFolder.read(tmp_path / "run")
+
+
+def test_a_folder_is_emptied_only_while_no_epoch_is_finished(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    with alone_in(run):
+        folder = RunFolder(run, {"seed": 1})
+        (run / "tensorboard").mkdir()
+        assert RunFolder.clear(run)
+        assert [path.name for path in run.iterdir()] == [".lock"]
+        folder.save(adam_state())
+        assert not RunFolder.clear(run)
+        assert folder.load() is not None

@@ -213,13 +213,14 @@ def read_config(path: Path) -> Config:
         ConfigurationError: with all mistakes, naming the file, the field, what was found and what is allowed.
     """
     try:
-        content = tomllib.loads(path.read_text(encoding="utf-8"))
+        # TOML tells numbers from text by itself, and JSON in strict mode takes lists for tuples
+        text = json.dumps(tomllib.loads(path.read_text(encoding="utf-8")), default=str)
     except OSError as error:
         raise ConfigurationError(f"{path}: cannot be read: {error.strerror}.") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:
         raise ConfigurationError(f"{path}: is not TOML: {error}.") from error
     try:
-        return Config.model_validate_json(_as_json(content), strict=True)
+        return Config.model_validate_json(text, strict=True)
     except ValidationError as error:
         problems = [
             Problem(str(path), ".".join(map(str, e["loc"])) or "file", _found(e), e["msg"]) for e in error.errors()
@@ -268,11 +269,6 @@ def _recipe(
     except ValidationError as error:
         found = [f"{'.'.join(map(str, e['loc']))}: found {_found(e)}; {e['msg']}" for e in error.errors()]
         raise ConfigurationError("; ".join(found)) from error
-
-
-def _as_json(content: dict[str, Any]) -> str:
-    # TOML tells numbers from text by itself, and JSON in strict mode takes lists for tuples
-    return json.dumps(content, default=str)
 
 
 def _found(error: Any) -> str:

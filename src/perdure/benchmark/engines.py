@@ -12,7 +12,6 @@ from concurrent.futures.process import BrokenProcessPool
 from contextlib import ExitStack
 from dataclasses import dataclass
 from multiprocessing.connection import wait as wait_for
-from pathlib import Path
 from typing import Any, Protocol, TypeAlias
 
 from perdure.errors import ConfigurationError
@@ -166,19 +165,10 @@ def local_workers(memory: float, device: str = "cpu") -> int:
         return max(1, torch.cuda.device_count())
     import psutil
 
+    from perdure.update.shortage import free_memory
+
     cores = len(psutil.Process().cpu_affinity() or [0]) if hasattr(psutil.Process, "cpu_affinity") else os.cpu_count()
-    return max(1, min(cores or 1, int(_free_memory() / (memory * 2**30))))
-
-
-def _free_memory() -> float:
-    """Bytes that may still be taken, within the limit of the control group where there is one."""
-    import psutil
-
-    free = float(psutil.virtual_memory().available)
-    limit, used = Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory.current")
-    if limit.exists() and used.exists() and (most := limit.read_text().strip()) != "max":
-        return min(free, float(most) - float(used.read_text()))
-    return free
+    return max(1, min(cores or 1, int(free_memory() / (memory * 2**30))))
 
 
 def _process(card: str | None) -> ProcessPoolExecutor:

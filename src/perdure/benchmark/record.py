@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ from perdure.benchmark.config import Settings
 from perdure.benchmark.selection import Choice
 from perdure.errors import EvaluationError, Problem
 from perdure.evaluation import SCHEMA, Header, ScoredRelease, Scores
+from perdure.evaluation.parquet import parquet_of, read_parquet
 from perdure.release.folder import replace_file
 from perdure.types import Split, Task, Value
 
@@ -163,26 +163,22 @@ class Record:
         allowed = "it must be a file that `perdure benchmark` wrote (records.parquet)"
         try:
             content = path.read_bytes()
-            metadata = pl.read_parquet_metadata(io.BytesIO(content))
-            table = pl.read_parquet(io.BytesIO(content))
+            metadata, table = read_parquet(content)
             header = RecordHeader.model_validate_json(metadata[_META])
         except OSError as error:
             raise EvaluationError(str(Problem(str(path), "file", f"none ({error.strerror})", allowed))) from error
-        except (pl.exceptions.PolarsError, KeyError) as error:
-            raise EvaluationError(str(Problem(str(path), "file", f"damage ({error})", allowed))) from error
         except ValidationError as error:
             raise EvaluationError(str(Problem(str(path), "header", str(error), allowed))) from error
+        except (ValueError, KeyError) as error:
+            raise EvaluationError(str(Problem(str(path), "file", f"damage ({error})", allowed))) from error
         if dict(table.schema) != COLUMNS:
             raise EvaluationError(str(Problem(str(path), "columns", ", ".join(table.columns), allowed)))
         return cls(header, table)
 
     def write(self, path: Path) -> None:
         """Writes one Parquet file, the header in its metadata; a crash leaves the old file or the new one."""
-        content = io.BytesIO()
-        self.table.write_parquet(
-            content, metadata={_META: self.header.model_dump_json()}, compression="zstd", compression_level=19
-        )
-        replace_file(path, content.getvalue())
+        metadata = {_META: self.header.model_dump_json()}
+        replace_file(path, parquet_of(self.table, metadata, compression="zstd", compression_level=19))
 
     def scores(self, sequence: str, label: str, seed: int) -> Scores | None:
         """The scores of one final cell, its releases called after their stages; None if it has none."""

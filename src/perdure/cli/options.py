@@ -206,6 +206,14 @@ Epochs: TypeAlias = Annotated[int | None, typer.Option("--epochs", help="Epochs,
 BatchSize: TypeAlias = Annotated[
     int | None, typer.Option("--batch-size", help="Samples a step.", rich_help_panel=_TRAINING)
 ]
+RetrySmaller: TypeAlias = Annotated[
+    bool,
+    typer.Option(
+        "--retry-smaller",
+        help="Where a step does not fit into memory, begin once more with half the batch size.",
+        rich_help_panel=_MACHINE,
+    ),
+]
 LearningRate: TypeAlias = Annotated[
     float | None, typer.Option("--learning-rate", help="Learning rate at the start.", rich_help_panel=_TRAINING)
 ]

@@ -45,6 +45,10 @@ def report(
     model_card: Annotated[
         Path | None, typer.Option("--model-card", help="Folder for model-card.md and model-card.json.")
     ] = None,
+    pins: Annotated[
+        Path | None,
+        typer.Option("--pins", help="Constraints file; what is installed in another version is said in the report."),
+    ] = None,
     trust: options.Trust = None,
     device: options.Device = "cpu",
     cache: options.CacheFolder = None,
@@ -53,10 +57,13 @@ def report(
 ) -> None:
     """One page on an update that somebody can judge: verdict, what changed, worst loss, and all that they rest on.
 
+    Beside it stands a bill of materials: what is installed here, as CycloneDX JSON.
+
     Example: perdure report releases --data brains --out report.html --pdf report.pdf
     """
     _check_targets({"--out": out, "--json-out": json_out, "--pdf": pdf})
     check_device(device)
+    from perdure.evidence.bill import pinned
     from perdure.evidence.report import Workspace, check_can_print, collect, write
 
     if pdf is not None:
@@ -65,7 +72,7 @@ def report(
     with progress_bar() as bar:
         collected = collect(
             found, release=release, title=title, domains=_domains(found, release, data, cache, bar), cases=cases,
-            with_subjects=subjects, trusted=trust or (), device=device,
+            with_subjects=subjects, trusted=trust or (), pins=None if pins is None else pinned(pins), device=device,
             progress=counting(bar, "running both releases on the worst cases"),
         )  # fmt: skip
         written = write(collected, out, json_out=json_out, pdf_out=pdf, card=model_card)

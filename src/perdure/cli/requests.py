@@ -148,7 +148,7 @@ def interpolated(parent: Release, candidate: Release, retain: float, domain: Dom
     from perdure.update import interpolated_release
 
     settings = [one.settings for one in candidate.memory.measures.values()]
-    anew = all(one["measure"] in MEASURES and not measure_from(one).is_gathered for one in settings)
+    anew = all(one.get("measure") in MEASURES and not measure_from(one).is_gathered for one in settings)
     return interpolated_release(parent, candidate, retain, domain=domain if anew else None, out=out)
 
 

@@ -48,6 +48,7 @@ def update(
     device: options.Device = "cpu",
     devices: options.Devices = 1,
     precision: options.Precision = "auto",
+    retry_smaller: options.RetrySmaller = False,
     cache: options.CacheFolder = None,
     config: options.Config = None,
     as_json: options.Json = False,
@@ -102,6 +103,7 @@ def update(
             joint_with=together,
             allow_patient_data=allow_patient_data,
             machine=Machine(device, devices, precision),
+            retry_smaller=retry_smaller,
             out=trained,
             progress=bar,
         )

@@ -1,12 +1,13 @@
 """Prepared arrays on disk, found by the content of the files that they were made from.
 
     FOLDER/entries/<key>/   image.npy ... and entry.json, complete or not there at all
-    FOLDER/hashes/          SHA-256 of files seen before, by path, size, time and inode
+    FOLDER/hashes/          SHA-256 of files seen before, by path, size, times and inode
     FOLDER/passed/          checks that a file has passed before
     FOLDER/building/        what is being written; never read; cleared when older than a day
 
 An entry is written in `building`, flushed to the disk and renamed. Two processes that prepare the same case at once
 both succeed, and the second one throws its copy away; a process that is killed leaves only a folder in `building`.
+All that is read back is compared with its checksum first, to the last bit; what does not fit is made anew.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ import os
 import shutil
 import time
 import uuid
+import zlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,7 +39,7 @@ Arrays: TypeAlias = "Mapping[str, NDArray[np.generic]]"
 Json: TypeAlias = "dict[str, object]"
 
 _DAY = 24 * 60 * 60
-_HEADER = 128  # bytes of a .npy file up to its numbers, or more
+_PIECE = 2**20  # bytes that are read at once
 _ATTEMPTS = 5  # to put an entry in its place, against other processes that do the same
 _SETTLED = 2.0  # seconds after which a further write to a file shows in its time
 
@@ -84,10 +86,11 @@ class Cache:
 
     def __init__(self, folder: Path | None = None) -> None:
         self.folder = default_folder() if folder is None else Path(folder)
-        self.folder.parent.mkdir(parents=True, exist_ok=True)
-        for path in (self.folder, *(self.folder / name for name in ("entries", "hashes", "passed", "building"))):
-            path.mkdir(mode=0o700, exist_ok=True)
-        self._clear_what_was_given_up()
+        with self._writing():
+            self.folder.parent.mkdir(parents=True, exist_ok=True)
+            for path in (self.folder, *(self.folder / name for name in ("entries", "hashes", "passed", "building"))):
+                path.mkdir(mode=0o700, exist_ok=True)
+            self._clear_what_was_given_up()
 
     def entry(self, key: str, build: Callable[[], tuple[Arrays, Json]]) -> Entry:
         """The entry of this key, built if it is not there or is damaged.
@@ -100,18 +103,19 @@ class Cache:
         if (found := _opened(final)) is not None:
             return found
         arrays, notes = build()
-        with self._building() as folder:
-            _write(folder, arrays, notes)
-            for _ in range(_ATTEMPTS):
+        for _ in range(_ATTEMPTS):
+            # another process, whose clock is a day ahead, may have cleared the folder away
+            with self._writing(), contextlib.suppress(FileNotFoundError), self._building() as folder:
+                _write(folder, arrays, notes)
                 self._move_in(folder, final)
-                if (found := _opened(final)) is not None:
-                    return found
+            if (found := _opened(final)) is not None:
+                return found
         raise DataError(
             f"{final}: a cache entry cannot be read back after it was written. Is the disk full or damaged?"
         )
 
     def sha256(self, path: Path) -> str:
-        """SHA-256 of a file's bytes, remembered by path, size, modification time and inode.
+        """SHA-256 of a file's bytes, remembered by path, size, times of modification and change, and inode.
 
         Of a folder with a DICOM series: of the SHA-256 in hexadecimal of its files by name, joined by spaces. Of a list
         of files: of the same, in its order.
@@ -119,17 +123,18 @@ class Cache:
         if path.is_dir() or path.name.endswith(LIST_SUFFIX):
             return sha256_text(" ".join(self.sha256(file) for file in series_files(path)))
         status = path.stat()
-        stamp = [status.st_size, status.st_mtime_ns, status.st_ino, status.st_dev]
+        # programs set the time of modification as they like, and that of change they cannot
+        stamp = [status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino, status.st_dev]
         memo = self.folder / "hashes" / sha256_text(str(path.resolve()))
-        with contextlib.suppress(FileNotFoundError, ValueError, KeyError, TypeError):
-            known = json.loads(memo.read_text())
+        with contextlib.suppress(*_DAMAGED):
+            known = json.loads(_unsealed(memo.read_text()))
             if known["stamp"] == stamp:
                 return str(known["sha256"])
         with path.open("rb") as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
         # a file that was written a moment ago may change again without a change of its time
-        if time.time() - status.st_mtime > _SETTLED:
-            self._put(memo, json.dumps({"stamp": stamp, "sha256": digest}))
+        if time.time() - max(status.st_mtime, status.st_ctime) > _SETTLED:
+            self._put(memo, _sealed(json.dumps({"stamp": stamp, "sha256": digest})))
         return digest
 
     def has_passed(self, key: str) -> bool:
@@ -138,7 +143,18 @@ class Cache:
 
     def remember_passed(self, key: str) -> None:
         """Notes that a check was passed; a failed one is never noted."""
-        (self.folder / "passed" / key).touch(mode=0o600)
+        with self._writing():
+            (self.folder / "passed" / key).touch(mode=0o600)
+
+    @contextlib.contextmanager
+    def _writing(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise DataError(
+                f"{self.folder}: the cache of prepared images cannot be written ({error.strerror}). Make room, or name "
+                "another folder with --cache; whatever is complete in it is used again."
+            ) from error
 
     @contextlib.contextmanager
     def _building(self) -> Iterator[Path]:
@@ -166,8 +182,9 @@ class Cache:
 
     def _put(self, path: Path, text: str) -> None:
         temporary = self.folder / "building" / uuid.uuid4().hex
-        temporary.write_text(text)
-        temporary.replace(path)
+        with self._writing():
+            temporary.write_text(text)
+            temporary.replace(path)
 
     def _clear_what_was_given_up(self) -> None:
         for path in (self.folder / "building").iterdir():
@@ -185,32 +202,49 @@ def _write(folder: Path, arrays: Arrays, notes: Json) -> None:
             file.flush()
             os.fsync(file.fileno())
         files[name] = _fingerprint(path)
-    body = json.dumps({"files": files, "notes": notes}, sort_keys=True)
     with (folder / "entry.json").open("w") as text:
-        text.write(json.dumps({"sha256": sha256_text(body), "body": body}))
+        text.write(_sealed(json.dumps({"files": files, "notes": notes}, sort_keys=True)))
         text.flush()
         os.fsync(text.fileno())
     _flush(folder)
 
 
+_DAMAGED = (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError)
+"""What reading raises where something else stands than was written, or nothing."""
+
+
 def _opened(folder: Path) -> Entry | None:
-    """The entry, or None where there is none or its notes, a header or a size are not as they were written."""
+    """The entry, or None where there is none or anything of it is not as it was written."""
     try:
-        outer = json.loads((folder / "entry.json").read_text())
-        if sha256_text(outer["body"]) != outer["sha256"]:
-            return None
-        inner = json.loads(outer["body"])
+        inner = json.loads(_unsealed((folder / "entry.json").read_text()))
         if any(_fingerprint(folder / f"{name}.npy") != known for name, known in inner["files"].items()):
             return None
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+    except _DAMAGED:
         return None
     return Entry(folder, inner["notes"])
 
 
-def _fingerprint(path: Path) -> list[object]:
-    """Size, and SHA-256 of the first bytes: enough to see a file cut short, and cheap at every start."""
+def _fingerprint(path: Path) -> list[int]:
+    """Size and checksum (CRC-32) of all bytes: a disk or a network may give back others than were written.
+
+    It is computed at some gigabytes a second, and whoever opens an entry reads all of it anyway.
+    """
+    checksum = 0
     with path.open("rb") as file:
-        return [path.stat().st_size, hashlib.sha256(file.read(_HEADER)).hexdigest()]
+        while piece := file.read(_PIECE):
+            checksum = zlib.crc32(piece, checksum)
+        return [file.tell(), checksum]
+
+
+def _sealed(body: str) -> str:
+    return json.dumps({"sha256": sha256_text(body), "body": body})
+
+
+def _unsealed(text: str) -> str:
+    outer = json.loads(text)
+    if sha256_text(outer["body"]) != outer["sha256"]:
+        raise ValueError("not as it was written")
+    return str(outer["body"])
 
 
 def _flush(folder: Path) -> None:

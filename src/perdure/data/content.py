@@ -18,9 +18,6 @@ if TYPE_CHECKING:
 MAX_PIXELS = 80_000_000
 """The most pixels of a picture: more is a mistake or a decompression bomb (Pillow itself warns above 89 million)."""
 
-MAX_VOXELS = 1024**3
-"""The most voxels of a volume."""
-
 
 @dataclass(frozen=True)
 class Header:

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
+
+from pydantic import ValidationError
 
 from perdure.data.cache import Cache
 from perdure.data.cases import CaseFiles
@@ -15,6 +17,7 @@ from perdure.data.geometry import grid_for
 from perdure.data.images import read_header
 from perdure.data.manifest import Case, Description, read_description, read_manifest
 from perdure.data.places import located
+from perdure.data.preparation import contract_problems
 from perdure.data.validation import Progress, contract_mismatches, file_problems, grade_of, manifest_problems
 from perdure.errors import DataError, Problem
 from perdure.types import SPLITS, Contract, Intensity, Split
@@ -152,7 +155,7 @@ class Dataset:
             )
         if spatial_dims == 3 and not volumetric:
             raise DataError(f"{self.folder}: a 3-D network needs volumes; these images are pictures. Use 2 dimensions.")
-        contract = Contract(
+        contract = self._contract(
             task=self.description.task,
             modality=self.description.modality,
             structures=self.description.structures(merge_sides=merge_sides),
@@ -170,8 +173,13 @@ class Dataset:
                 std=tuple(std) if std else None,
             ),
         )
+        _refuse(
+            problem
+            for case, header in zip((case for case in self.cases if case.domain in chosen), headers, strict=True)
+            for problem in contract_problems(header, contract, self.folder / case.image)
+        )
         sizes = (size,) * spatial_dims if isinstance(size, int) else size or _largest(headers, contract)
-        return Contract(**{**dict(contract), "size": sizes})
+        return self._contract(**{**dict(contract), "size": sizes})
 
     def domain(
         self,
@@ -199,6 +207,17 @@ class Dataset:
         rows = {case.id: case for case in self.cases if case.domain == name}
         files = {case.id: self._files(case, contract) for case in rows.values()}
         return FolderDomain(name, contract, rows, files, opened, self.description.ignore_values)
+
+    def _contract(self, **fields: Any) -> Contract:
+        try:
+            return Contract(**fields)
+        except ValidationError as error:
+            raise DataError(
+                Problem(
+                    str(self.folder), ".".join(map(str, one["loc"])) or "contract", repr(one["input"])[:80], one["msg"]
+                )
+                for one in error.errors()
+            ) from error
 
     def _files(self, case: Case, contract: Contract) -> CaseFiles:
         image = self._path(case.image)

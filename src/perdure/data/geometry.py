@@ -93,6 +93,12 @@ class VolumeGrid:
         """`(slices, height, width)` for a 2-D network, `(depth, height, width)` for a 3-D one."""
         return tuple(self._conformed_shape[i] for i in self._order)
 
+    @property
+    def voxels(self) -> float:
+        """How many voxels the network's grid has: more than memory holds, where the file's spacing is none."""
+        with np.errstate(all="ignore"):  # what overflows here is infinitely many
+            return float(np.prod(np.maximum(1.0, np.asarray(self._turned_shape) / self._ratio)))
+
     def image_to_network(self, volume: NDArray[np.float32]) -> NDArray[np.float32]:
         """A volume of the file's shape as `(slices, 1, H, W)`, or `(1, 1, D, H, W)`, by linear interpolation."""
         from scipy import ndimage

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gzip
 import io
 import json
+import math
 import struct
 import zlib
 from collections.abc import Mapping
@@ -12,10 +14,11 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from perdure.data.content import MAX_PIXELS, MAX_VOXELS, Header, Image, refusal
+from perdure.data.content import MAX_PIXELS, Header, Image, refusal
 from perdure.data.dicom.labels import read_dicom_labels
 from perdure.data.dicom.series import is_dicom, is_picture, open_series, read_series
 from perdure.errors import DataError
+from perdure.types import MAX_VOXELS
 
 if TYPE_CHECKING:
     from nibabel.spatialimages import SpatialImage
@@ -24,6 +27,9 @@ if TYPE_CHECKING:
 
 VOLUME_SUFFIXES = (".nii", ".nii.gz", ".mgz", ".mgh")
 IMAGE_SUFFIXES = (".png",)
+
+_MAX_EXTENSION = 64 * 2**20
+"""Bytes between the header and the voxels of a NIfTI file, for extensions: dcm2niix writes a few thousand."""
 
 _PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _GREY, _PALETTE, _GREY_ALPHA = 0, 3, 4
@@ -156,6 +162,7 @@ def _load_volume(path: Path) -> SpatialImage:
     import nibabel as nib
 
     try:
+        _check_extension(path)
         with np.errstate(all="ignore"):  # a damaged header may hold any number; what comes of it is looked at below
             loaded = nib.load(path)
     except _volume_errors() as error:
@@ -165,13 +172,31 @@ def _load_volume(path: Path) -> SpatialImage:
     return loaded
 
 
+def _check_extension(path: Path) -> None:
+    """Refuses a NIfTI file whose extension, which nibabel reads with the header, would not fit into memory."""
+    from nibabel.openers import ImageOpener
+
+    if not path.name.lower().endswith((".nii", ".nii.gz")):
+        return
+    with ImageOpener(str(path)) as file:
+        start = file.read(176)
+    for order in "<>":
+        for size, form, place in ((348, "f", 108), (540, "q", 168)):
+            if len(start) == 176 and struct.unpack_from(f"{order}i", start)[0] == size:
+                offset = struct.unpack_from(f"{order}{form}", start, place)[0]
+                if not offset <= _MAX_EXTENSION:  # NaN is not
+                    found = f"voxels that begin at byte {offset:g}"
+                    raise refusal(path, found, f"at most {_MAX_EXTENSION:,} bytes of extensions are read")
+
+
 def _volume_errors() -> tuple[type[Exception], ...]:
     from nibabel.filebasedimages import ImageFileError
+    from nibabel.freesurfer.mghformat import MGHError
     from nibabel.spatialimages import HeaderDataError, ImageDataError
     from nibabel.wrapstruct import WrapStructError
 
     # all that nibabel, gzip and numpy raise on a damaged header or a file cut short
-    damaged = (ImageFileError, HeaderDataError, ImageDataError, WrapStructError, zlib.error)
+    damaged = (ImageFileError, HeaderDataError, ImageDataError, MGHError, WrapStructError, zlib.error)
     return (*damaged, OSError, EOFError, ValueError, TypeError, KeyError, OverflowError, MemoryError)
 
 
@@ -199,11 +224,30 @@ def _read_volume(path: Path) -> tuple[Header, Pixels]:
     volume = _load_volume(path)
     header = _volume_header(path, volume)
     try:
+        _check_complete(path, volume)
         with np.errstate(all="ignore"):  # what overflows here is refused as not finite
             pixels = np.asanyarray(volume.dataobj).reshape(header.shape)
             return header, pixels.astype(np.float32) if pixels.dtype.kind == "f" else np.ascontiguousarray(pixels)
     except _volume_errors() as error:
         raise _unreadable(path, error) from error
+
+
+def _check_complete(path: Path, volume: SpatialImage) -> None:
+    """Refuses a file that holds fewer bytes than its header says, before memory is taken for them, or far more.
+
+    A compressed one is read as far as its checksum, which stands behind the voxels; nibabel stops before.
+    """
+    needed = volume.get_data_dtype().itemsize * math.prod(volume.shape) + getattr(volume.dataobj, "offset", 0)
+    found = path.stat().st_size
+    if path.name.lower().endswith((".gz", ".mgz")):
+        found = 0
+        with gzip.open(path) as file:
+            while found <= needed + _MAX_EXTENSION and (piece := file.read(2**20)):
+                found += len(piece)
+        if found > needed + _MAX_EXTENSION:
+            raise refusal(path, "more content than its header says", "the file is damaged: fetch it again")
+    if found < needed:
+        raise refusal(path, f"{found:,} bytes of {needed:,}", "the file was cut short: fetch it again")
 
 
 def _png_header(path: Path, start: bytes) -> tuple[Header, int, int]:
@@ -225,20 +269,35 @@ def _read_png(path: Path, palette: Literal["colours", "indices"]) -> Image:
         if depth == 16 and colour != _GREY:  # Pillow cuts these down to 8 bits
             pixels = np.atleast_3d(imagecodecs.png_decode(data))
         else:
-            pixels = _pillow_pixels(data, depth, colour, palette)
-    except (OSError, SyntaxError, ValueError, EOFError, zlib.error, struct.error, imagecodecs.PngError) as error:
+            pixels = _pillow_pixels(data, header, depth, colour, palette)
+    except _picture_errors() as error:
         raise _unreadable(path, error) from error
     if colour == _PALETTE:
         header = Header(header.shape, 3 if palette == "colours" else 1, None)
         depth = 8
+    if pixels.shape[:2] != header.shape or pixels.shape[2] < header.channels:
+        raise refusal(path, f"pixels of shape {pixels.shape}", f"the header says {header.shape}; the file is damaged")
     pixels = pixels[..., : header.channels].transpose(2, 0, 1)
     return Image(header, np.ascontiguousarray(pixels), 2**depth - 1)
 
 
-def _pillow_pixels(data: bytes, depth: int, colour: int, palette: Literal["colours", "indices"]) -> Pixels:
+def _picture_errors() -> tuple[type[Exception], ...]:
+    import imagecodecs
+    import PIL.Image
+
+    # all that Pillow, libpng and zlib raise on a damaged file
+    theirs: tuple[type[Exception], ...] = (imagecodecs.PngError, PIL.Image.DecompressionBombError)
+    return (*theirs, OSError, SyntaxError, ValueError, EOFError, MemoryError, zlib.error, struct.error)
+
+
+def _pillow_pixels(
+    data: bytes, header: Header, depth: int, colour: int, palette: Literal["colours", "indices"]
+) -> Pixels:
     import PIL.Image
 
     with PIL.Image.open(io.BytesIO(data), formats=["PNG"]) as picture:
+        if picture.size != header.shape[::-1]:  # a second header, and with it any size
+            raise ValueError(f"one header says {header.shape}, another {picture.size[::-1]}")
         picture.load()
         if colour == _PALETTE and palette == "colours":
             return np.asarray(picture.convert("RGB"))

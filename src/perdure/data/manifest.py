@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import math
 import re
 import tomllib
 from collections import Counter
@@ -15,7 +16,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StrictInt, Va
 
 from perdure.data.splitting import split_subjects
 from perdure.errors import DataError, Problem
-from perdure.types import IGNORED, Structure, Task
+from perdure.types import IGNORED, Structure, Task, unprintable_in
 
 Value = Annotated[StrictInt, Field(ge=0, le=65535)]
 
@@ -97,7 +98,7 @@ class Description(BaseModel):
     @model_validator(mode="after")
     def _is_consistent(self) -> Description:
         values = [value for structure in self.structures() for value in structure.values]
-        if twice := sorted({value for value in values if values.count(value) > 1}):
+        if twice := sorted(value for value, count in Counter(values).items() if count > 1):
             raise ValueError(f"labels: a value may mean one thing only; {twice} stand there twice")
         if self.task == "segmentation" and 0 not in values:
             raise ValueError("labels: one label must have the value 0, the background; add `background = 0`")
@@ -105,7 +106,7 @@ class Description(BaseModel):
             raise ValueError(f"ignore_values: {both} are labels too; take them out of one of the two")
         if self.ignore_outside is not None and self.task != "segmentation":
             raise ValueError("ignore_outside: masks are for a segmentation; remove the key")
-        if self.spacing is not None and min(self.spacing) <= 0:
+        if self.spacing is not None and not all(0 < length < math.inf for length in self.spacing):
             raise ValueError(f"spacing must be one or three positive lengths in mm; got {self.spacing}")
         return self
 
@@ -188,8 +189,11 @@ def read_description(folder: Path) -> Description:
         raise DataError(
             [Problem(str(path), "file", "nothing", "a dataset folder has one: see the data folder layout")]
         ) from error
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+    except (OSError, ValueError, RecursionError) as error:  # no TOML, no UTF-8, or too deep or too large to be meant
         raise DataError([Problem(str(path), "file", f"no readable TOML ({error})", "mend that line")]) from error
+    allowed = "write it without control characters"
+    if problems := [Problem(str(path), "text", repr(text[:80]), allowed) for text in unprintable_in(fields)]:
+        raise DataError(problems)
     try:
         return Description(**fields)
     except ValidationError as error:

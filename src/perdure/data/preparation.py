@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,11 +12,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from perdure.data.content import Header, Image
-from perdure.data.geometry import Grid, ImageGrid, grid_for
+from perdure.data.geometry import Grid, ImageGrid, VolumeGrid, grid_for
 from perdure.data.images import read_image, read_labels
 from perdure.data.intensity import scaled, standardised
 from perdure.errors import DataError, Problem
-from perdure.types import IGNORED, Contract, Structure
+from perdure.types import IGNORED, MAX_VOXELS, Contract, Structure
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -24,6 +25,9 @@ PREPROCESSING = 1
 """Counted up whenever the same file and contract come to give other numbers; part of every cache key."""
 
 _LARGEST_VALUE = 65535
+
+_ALWAYS_FINE = 2**26  # numbers on the network's grid, whatever the file; 400 x 400 x 400
+_FINER = 64  # so many times as many as the file has: 4 x 4 x 4 mm resampled to 1 mm
 
 _PREPROCESSING_FIELDS = (
     "task", "channels", "spatial_dims", "orientation", "spacing", "view", "resize", "intensity",
@@ -90,7 +94,18 @@ def contract_problems(header: Header, contract: Contract, path: Path) -> list[Pr
     if header.channels not in (1, contract.channels):
         wanted = f"the contract has {contract.channels}; convert the image, or use a release for its channels"
         return [Problem(str(path), "channels", str(header.channels), wanted)]
+    grid = grid_for(contract, header.shape, header.affine)
+    if isinstance(grid, VolumeGrid) and grid.voxels * contract.channels > _most_voxels(header):
+        lengths = " x ".join(f"{length:g}" for length in np.linalg.norm(grid.affine[:3, :3], axis=0))
+        wanted = f"at {' x '.join(f'{s:g}' for s in grid.spacing)} mm these are {grid.voxels:.3g}, and at most "
+        wanted += f"{_most_voxels(header):,} numbers are worked on; is its affine in mm?"
+        return [Problem(str(path), "affine", f"{header.shape} voxels of {lengths} mm", wanted)]
     return []
+
+
+def _most_voxels(header: Header) -> int:
+    """Numbers that an image may have on the network's grid: a small file must not fill the memory."""
+    return min(MAX_VOXELS, max(_ALWAYS_FINE, _FINER * math.prod(header.shape)))
 
 
 def prepare_labels(

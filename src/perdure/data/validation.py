@@ -16,7 +16,7 @@ from perdure.data.manifest import Case, Description, base_name
 from perdure.data.places import located
 from perdure.data.preparation import contract_problems, values_present
 from perdure.errors import DataError, Problem
-from perdure.types import SPLITS, Contract, Split
+from perdure.types import SPLITS, Contract, Split, unprintable_in
 
 if TYPE_CHECKING:
     from perdure.data.content import Header
@@ -137,6 +137,8 @@ def _cell_problems(file: str, description: Description, case: Case) -> Iterator[
             names = ", ".join(f"{structure.name} {list(structure.values)}" for structure in description.structures())
             yield Problem(file, _place(case, "class"), repr(case.grade), f"one of the labels of dataset.toml: {names}")
     for column, cell in cells.items():
+        if next(unprintable_in(cell), None) is not None:
+            yield Problem(file, _place(case, column), repr(cell[:80]), "a cell without control characters; mend it")
         if not cell:
             yield Problem(
                 file, _place(case, column), "an empty cell", "every case needs one; fill it, or remove the row"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +11,7 @@ import polars as pl
 from pydantic import AwareDatetime, Field, ValidationError, model_validator
 
 from perdure.errors import EvaluationError, Problem
+from perdure.evaluation.parquet import parquet_of, read_parquet
 from perdure.evaluation.rows import IDENTITY, METRICS, SCHEMA
 from perdure.release.folder import replace_file
 from perdure.types import Split, Task, Value
@@ -120,9 +120,8 @@ class Scores:
         if content.startswith(b"{"):
             allowed = "signed scores of another site are read by `perdure evaluate --remote`"
         try:
-            metadata = pl.read_parquet_metadata(io.BytesIO(content))
-            table = pl.read_parquet(io.BytesIO(content))
-        except pl.exceptions.PolarsError as error:
+            metadata, table = read_parquet(content)
+        except ValueError as error:
             raise EvaluationError(_told(source, "file", f"damage ({error})", allowed)) from error
         if _KEY not in metadata:
             raise EvaluationError(_told(source, f"metadata {_KEY!r}", "none", allowed))
@@ -135,9 +134,7 @@ class Scores:
 
     def content(self) -> bytes:
         """What a score file holds: Parquet, the header in its metadata."""
-        content = io.BytesIO()
-        self.table.write_parquet(content, metadata={_KEY: self.header.model_dump_json()})
-        return content.getvalue()
+        return parquet_of(self.table, {_KEY: self.header.model_dump_json()})
 
     def write(self, path: Path) -> None:
         """Writes one score file; a crash leaves the old file or the new one."""

@@ -65,7 +65,8 @@ def _facts(identity: Identity) -> list[tuple[str, str]]:
         facts.append(("frozen", frozen_said(identity.training["frozen_share"], form)))
     if rates := identity.training.get("rates"):
         facts.append(("rates tried", _rates(rates)))
-    if report := identity.training.get("report"):
+    report = identity.training.get("report") or {}
+    if None not in (report.get("steps"), report.get("shortened_steps")) and "strength" in report:
         facts.append(("strength", strength_said(report)))
     line = " -> ".join([*(f"{a.name} ({a.id[:8]})" for a in identity.lineage), "this one"])
     facts.append(("lineage", line))
@@ -77,7 +78,8 @@ def _method(identity: Identity) -> str:
     method = identity.method
     if "regularizer" not in method:
         return said(method)
-    return f"{said(method)} (granularity {method['granularity']}, batch norm {method['batch_norm']})"
+    granularity, batch_norm = (method.get(key) or "not recorded" for key in ("granularity", "batch_norm"))
+    return f"{said(method)} (granularity {granularity}, batch norm {batch_norm})"
 
 
 def _training(identity: Identity) -> str:
@@ -85,13 +87,17 @@ def _training(identity: Identity) -> str:
     if not epochs:
         return "elsewhere"
     recipe, kept = identity.recipe, epochs[identity.training.get("kept_epoch", len(epochs)) - 1]
-    if "kept_epoch" not in identity.training and recipe["patience"] is not None:  # releases from before it was said
+    if "kept_epoch" not in identity.training and recipe.get("patience") is not None:  # releases from before it was said
         scored = [epoch for epoch in epochs if epoch["validation_loss"] is not None]
         kept = min(scored, key=lambda epoch: float(epoch["validation_loss"]), default=kept)
-    text = f"{len(epochs)} epoch(s), {recipe['optimizer']} from {recipe['learning_rate']:g}, seed {recipe['seed']}"
-    text += f"; kept epoch {kept['epoch']} with loss {kept['loss']:.4f}"
-    validation = kept["validation_loss"]
-    return text if validation is None else f"{text} (validation {validation:.4f})"
+    rate = recipe.get("learning_rate")
+    how = f", {recipe.get('optimizer')} from {rate:g}, seed {recipe.get('seed')}" if rate is not None else ""
+    text = f"{len(epochs)} epoch(s){how}; kept epoch {kept['epoch']} with loss {kept['loss']:.4f}"
+    if kept["validation_loss"] is not None:
+        text += f" (validation {kept['validation_loss']:.4f})"
+    if asked := identity.training.get("asked_batch_size"):
+        text += f"; batch size {recipe.get('batch_size')} for want of memory, asked for {asked}"
+    return text
 
 
 def _rates(trials: list[dict[str, float | None]]) -> str:

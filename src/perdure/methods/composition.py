@@ -51,7 +51,7 @@ def composed(path: Path | str) -> Method:
         content = tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise MethodError(f"{path}: cannot be read: {error.strerror}.") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:
         raise MethodError(f"{path}: is not TOML: {error}.") from error
     try:
         return method_of(content, path.name)

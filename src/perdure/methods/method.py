@@ -96,7 +96,7 @@ def said(record: Mapping[str, Any]) -> str:
 
 
 def _are_rates(values: tuple[Any, ...]) -> bool:
-    return len(values) == len(set(values)) > 0 and all(_is_number(value) and value > 0 for value in values)
+    return all(_is_number(value) and value > 0 for value in values) and len(values) == len(set(values)) > 0
 
 
 def _is_number(value: object) -> bool:

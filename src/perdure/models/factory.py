@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import importlib
 import inspect
+import math
 import re
 import sys
 from collections.abc import Callable, Collection, Iterator
@@ -16,6 +17,7 @@ from pydantic import JsonValue
 from torch import nn
 
 from perdure.errors import NetworkError
+from perdure.models.bounded import bounded
 from perdure.models.nnunet import PREFIX, nnunet_factory
 from perdure.models.quicknat import QuickNAT
 from perdure.models.resnet import resnet50
@@ -37,6 +39,12 @@ UNET: dict[str, JsonValue] = {"channels": [16, 32, 64, 128], "strides": [2, 2, 2
 DEFAULTS: dict[str, dict[str, JsonValue]] = {"UNet": UNET, "AttentionUnet": UNET}
 """Arguments of MONAI's networks that have no default there."""
 
+_REFUSALS = (
+    ArithmeticError, AssertionError, AttributeError, ImportError, LookupError, MemoryError, RuntimeError, TypeError,
+    ValueError,
+)  # fmt: skip
+"""What factories raise at arguments that they cannot take; most do not look at them first."""
+
 _EXTERNAL = re.compile(r"(?P<module>[^\W\d]\w*(\.[^\W\d]\w*)*):(?P<name>[^\W\d]\w*(\.[^\W\d]\w*)*)")
 
 
@@ -52,7 +60,13 @@ def networks() -> dict[str, str]:
 
 
 def build(
-    spec: NetworkSpec, *, channels: int, classes: int, spatial_dims: int, trusted: Collection[str] = ()
+    spec: NetworkSpec,
+    *,
+    channels: int,
+    classes: int,
+    spatial_dims: int,
+    trusted: Collection[str] = (),
+    most: float = math.inf,
 ) -> nn.Module:
     """Builds a network. Nothing is downloaded, and no code outside `trusted` is imported.
 
@@ -63,6 +77,7 @@ def build(
         spatial_dims: 2 or 3.
         trusted: packages or modules whose code may run, for `package.module:factory`. They may also lie in the current
             directory.
+        most: bytes of all tensors that building may make; a release that somebody sends must not fill the memory.
 
     Returns:
         The network, with `network_spec`, from which it can be built again.
@@ -72,10 +87,10 @@ def build(
     """
     factory = _find(spec.factory, trusted)
     spec = _completed(spec, factory, {"channels": channels, "classes": classes, "spatial_dims": spatial_dims})
-    with _current_directory():
+    with _current_directory(), bounded(most):
         try:
             model = factory(**spec.arguments)
-        except (TypeError, ValueError) as error:
+        except _REFUSALS as error:
             raise NetworkError(f"Network '{spec.factory}' refuses its arguments {spec.arguments}: {error}") from error
     if not isinstance(model, nn.Module):
         found = type(model).__name__

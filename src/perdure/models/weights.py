@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +21,12 @@ SUFFIXES = (".safetensors", ".pt", ".pth", ".bin")
 NESTS = ("state_dict", "model_state_dict", "model")
 PREFIXES = ("module.", "_orig_mod.", "model.")
 """What DataParallel, torch.compile and Lightning put before each name."""
+
+DAMAGED = (
+    OSError, EOFError, AssertionError, AttributeError, LookupError, MemoryError, RuntimeError, TypeError, ValueError,
+    pickle.UnpicklingError, struct.error,
+)  # fmt: skip
+"""What `torch.load` and `safetensors` raise at bytes that they did not write."""
 
 
 @dataclass(frozen=True)
@@ -99,7 +106,7 @@ def read_weights(path: Path) -> ParamDict:
 def _safetensors(path: Path) -> ParamDict:
     try:
         return load_file(path)
-    except SafetensorError as error:
+    except (*DAMAGED, SafetensorError) as error:
         raise NetworkError(
             f"{path}: not a readable safetensors file ({error}); it may be cut short. Copy it again."
         ) from error
@@ -108,7 +115,7 @@ def _safetensors(path: Path) -> ParamDict:
 def _state_dict(path: Path) -> ParamDict:
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
+    except DAMAGED as error:
         raise NetworkError(_conversion(path, str(error).partition("\n")[0])) from error
     for nest in NESTS:
         if isinstance(content, Mapping) and isinstance(content.get(nest), Mapping):

@@ -30,7 +30,7 @@ def form_from(settings: Mapping[str, Any], kinds: Mapping[str, type[Regularizer]
     """
     given = dict(settings)
     name = given.pop("form", None)
-    if name not in kinds:
+    if not isinstance(name, str) or name not in kinds:
         raise MethodError(f"There is no regularizer {name!r}. Regularizers: {', '.join(kinds)}.")
     try:
         return kinds[name](**given)

@@ -27,23 +27,42 @@ def _flush(path: Path) -> None:
         os.close(descriptor)
 
 
-def replace_file(path: Path, content: bytes) -> None:
-    """Gives a file new content in one step: after a crash there is the old file or the new one, never a part."""
-    with being_replaced(path) as file:
+@contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Puts a file's name into errors that lack it, as the system's own do where a disk is full."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is None:
+            error.filename = str(path)
+        raise
+
+
+def replace_file(path: Path, content: bytes, *, mode: int = 0o666) -> None:
+    """Gives a file new content in one step: after a crash there is the old file or the new one, never a part.
+
+    Args:
+        path: the file; its folder is made if there is none.
+        content: all that it holds afterwards.
+        mode: who may read and write it, less what the process's umask takes away.
+    """
+    with being_replaced(path, mode=mode) as file:
         file.write(content)
 
 
 @contextmanager
-def being_replaced(path: Path) -> Iterator[BinaryIO]:
+def being_replaced(path: Path, *, mode: int = 0o666) -> Iterator[BinaryIO]:
     """An open file that takes the place of `path` in one step if the block ends well, and vanishes if not."""
     path.parent.mkdir(parents=True, exist_ok=True)
     unfinished = path.with_name(f".{path.name}.{uuid.uuid4().hex[:12]}.unfinished")
     try:
-        with unfinished.open("wb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        unfinished.replace(path)
+        with naming(path):
+            with os.fdopen(os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "wb") as file:
+                yield file
+                file.flush()
+                os.fsync(file.fileno())
+            unfinished.replace(path)
+            _flush(path.parent)
     finally:
         unfinished.unlink(missing_ok=True)
 
@@ -82,12 +101,13 @@ class Folder:
         temporary = target.parent / f".{target.name}.{uuid.uuid4().hex[:12]}.unfinished"
         temporary.mkdir()
         try:
-            yield temporary
-            for file in temporary.iterdir():
-                _flush(file)
-            _flush(temporary)
-            temporary.rename(target)
-            _flush(target.parent)
+            with naming(target):
+                yield temporary
+                for file in temporary.iterdir():
+                    _flush(file)
+                _flush(temporary)
+                temporary.rename(target)
+                _flush(target.parent)
         except BaseException:
             shutil.rmtree(temporary, ignore_errors=True)
             raise

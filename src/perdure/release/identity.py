@@ -7,6 +7,7 @@ from typing import Any, Literal
 from pydantic import Field, SerializerFunctionWrapHandler, model_serializer
 
 from perdure.models import NetworkSpec
+from perdure.release.recorded import MeasureRecord, MethodRecord, RecipeRecord, TrainingRecord
 from perdure.types import Contract, Counts, Value
 
 
@@ -59,7 +60,7 @@ class Measure(Value):
     samples: int = Field(ge=0)
     subjects: int | None = Field(default=None, ge=0)
     offset: float = 0.0
-    settings: dict[str, Any]
+    settings: MeasureRecord
 
     @model_serializer(mode="wrap")
     def _without_nothing(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
@@ -92,11 +93,11 @@ class Identity(Value):
     origin: Literal["trained", "adopted", "updated"]
     network: NetworkSpec
     contract: Contract
-    domains: tuple[Seen, ...]
+    domains: tuple[Seen, ...] = Field(min_length=1)
     lineage: tuple[Ancestor, ...] = ()
-    method: dict[str, Any]
-    recipe: dict[str, Any]
+    method: MethodRecord
+    recipe: RecipeRecord
     measures: dict[str, Measure]
-    training: dict[str, Any]
+    training: TrainingRecord
     versions: dict[str, str]
     files: dict[str, str] = Field(default_factory=dict)

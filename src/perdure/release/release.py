@@ -9,16 +9,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pydantic import ValidationError
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from perdure.errors import ReleaseError
 from perdure.importance import filter_axes
 from perdure.models import build
+from perdure.models.weights import DAMAGED
 from perdure.release.folder import Folder, sha256
 from perdure.release.identity import Ancestor, Identity, Measure
 from perdure.release.memory import Accumulated, Memory
+from perdure.types import unprintable_in
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
 
 FORMAT = 1
 WEIGHTS, MEMORY, IDENTITY = "weights.safetensors", "memory.safetensors", "release.json"
+LARGEST_RECORD = 64 * 2**20
+"""Bytes of `release.json`; no release says so much of itself."""
 
 
 @dataclass(frozen=True)
@@ -65,13 +68,17 @@ class Release:
 
         Raises:
             FileExistsError: if there is something at `path`; a release is never overwritten.
-            ReleaseError: if the memory holds a tensor that is not one of the network's, as an image would be.
+            ReleaseError: if the memory holds a tensor that is not one of the network's, as an image would be, or the
+                tensors cannot be written.
         """
         path = Path(path)
         _check_memory(self.memory, self.model, path / MEMORY)
         with Folder.being_written(path) as folder:
-            save_file(_plain(self.model.state_dict()), folder / WEIGHTS)
-            save_file(_plain(_flat(self.memory)), folder / MEMORY)
+            try:
+                save_file(_plain(self.model.state_dict()), folder / WEIGHTS)
+                save_file(_plain(_flat(self.memory)), folder / MEMORY)
+            except SafetensorError as error:  # what it says where the disk is full
+                raise ReleaseError(f"{path}: cannot be written: {error}. Nothing was.") from error
             files = {name: sha256(folder / name) for name in (WEIGHTS, MEMORY)}
             identity = with_id(self.identity.model_copy(update={"files": files}))
             (folder / IDENTITY).write_text(identity.model_dump_json(indent=2) + "\n", encoding="utf-8")
@@ -93,14 +100,15 @@ class Release:
         path = Path(path)
         identity = read_identity(path)
         contract = identity.contract
+        state = read_tensors(path / WEIGHTS)
         model = network or build(
             identity.network,
             channels=contract.channels,
             classes=contract.classes,
             spatial_dims=contract.spatial_dims,
             trusted=trusted,
+            most=bytes_for(state),
         )
-        state = read_tensors(path / WEIGHTS)
         expected = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
         found = {name: tuple(tensor.shape) for name, tensor in state.items()}
         if expected != found:
@@ -122,15 +130,17 @@ def read_identity(path: Path) -> Identity:
     if not path.is_dir():
         raise ReleaseError(f"{path}: there is no release folder of this name.")
     try:
-        content = json.loads((path / IDENTITY).read_text(encoding="utf-8"))
+        content = json.loads(_record_in(path))
         if isinstance(content, dict) and content.get("format") != FORMAT:
             raise ReleaseError(
                 f"{path / IDENTITY}: format {content.get('format')!r}; this version reads format {FORMAT}."
             )
         identity = Identity.model_validate(content)
+        if unprintable := next(unprintable_in(content), None):
+            raise ReleaseError(f"{path / IDENTITY}: damaged: control characters in {unprintable[:80]!r}.")
     except FileNotFoundError as error:
         raise ReleaseError(f"{path / IDENTITY}: missing; this is no release, or an unfinished one.") from error
-    except (UnicodeDecodeError, json.JSONDecodeError, ValidationError, RecursionError) as error:
+    except (OSError, ValueError, RecursionError) as error:  # JSON, UTF-8 and pydantic all raise ValueErrors
         raise ReleaseError(f"{path / IDENTITY}: damaged: {error}") from error
     if with_id(identity).id != identity.id:
         raise ReleaseError(f"{path / IDENTITY}: its content does not match its id {identity.id[:12]}; it was changed.")
@@ -140,9 +150,25 @@ def read_identity(path: Path) -> Identity:
             f"{path / name}: {'unknown file' if name in present else 'missing'}; the release is not whole."
         )
     for name, digest in identity.files.items():
+        if not _is_own(path / name):
+            raise ReleaseError(f"{path / name}: is no file of this folder; a release is whole without any other.")
         if sha256(path / name) != digest:
             raise ReleaseError(f"{path / name}: damaged: its SHA-256 is not the one in {IDENTITY}.")
     return identity
+
+
+def _record_in(path: Path) -> str:
+    file = path / IDENTITY
+    if not _is_own(file) and file.exists():
+        raise ReleaseError(f"{file}: is no file of this folder; a release is whole without any other.")
+    if (size := file.stat().st_size) > LARGEST_RECORD:
+        raise ReleaseError(f"{file}: damaged: {size:,} bytes; at most {LARGEST_RECORD:,} are read.")
+    return file.read_text(encoding="utf-8")
+
+
+def _is_own(file: Path) -> bool:
+    """Whether it is a file, and its folder holds it: no pipe, which would never end, and no link to somewhere else."""
+    return file.is_file() and file.resolve().parent == file.parent.resolve()
 
 
 def with_id(identity: Identity) -> Identity:
@@ -165,8 +191,13 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
     """
     try:
         return load_file(path)
-    except (OSError, SafetensorError) as error:
+    except (*DAMAGED, SafetensorError) as error:
         raise ReleaseError(f"{path}: damaged: {error}") from error
+
+
+def bytes_for(state: Mapping[str, Tensor]) -> int:
+    """How many bytes building the network of these weights may take: theirs, and what initial values take meanwhile."""
+    return 8 * sum(tensor.nbytes for tensor in state.values()) + 2**24
 
 
 def _flat(memory: Memory) -> dict[str, Tensor]:
@@ -196,6 +227,23 @@ def measures_of(memory: Memory) -> dict[str, Measure]:
     }
 
 
+def norms_in(flat: Mapping[str, Tensor], identity: Identity) -> dict[str, dict[str, Tensor]]:
+    """By domain its own batch norm, of the tensors of a memory as they lie in its file.
+
+    Raises:
+        ReleaseError: if there is one of a domain that the release does not know.
+    """
+    # the longest first: `site` and `site/3T` may both be domains
+    prefixes = sorted((f"norm/{seen.domain}/" for seen in identity.domains), key=len, reverse=True)
+    norms: dict[str, dict[str, Tensor]] = {seen.domain: {} for seen in identity.domains}
+    for name in (name for name in flat if name.startswith("norm/")):
+        prefix = next((one for one in prefixes if name.startswith(one)), None)
+        if prefix is None:
+            raise ReleaseError(f"{MEMORY}: {name}: a batch norm of a domain that the release has not learnt.")
+        norms[prefix.removeprefix("norm/")[:-1]][name.removeprefix(prefix)] = flat[name]
+    return norms
+
+
 def _memory(flat: dict[str, Tensor], model: nn.Module, identity: Identity, path: Path) -> Memory:
     def under(prefix: str) -> dict[str, Tensor]:
         return {name.removeprefix(prefix): flat.pop(name) for name in list(flat) if name.startswith(prefix)}
@@ -214,7 +262,8 @@ def _memory(flat: dict[str, Tensor], model: nn.Module, identity: Identity, path:
         for key, one in identity.measures.items()
     }
     statistics, frozen = under("statistics/"), under("frozen/")
-    norms = {seen.domain: under(f"norm/{seen.domain}/") for seen in identity.domains}
+    norms = norms_in(flat, identity)
+    flat = {name: tensor for name, tensor in flat.items() if not name.startswith("norm/")}
     if flat:
         raise ReleaseError(f"{path}: holds tensors that a memory cannot have: {sorted(flat)[:5]}.")
     anchor = {name: parameter.detach().clone() for name, parameter in model.named_parameters()}

@@ -7,7 +7,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from perdure.release.release import MEMORY, WEIGHTS, read_identity, read_tensors
+from perdure.release.identity import Identity
+from perdure.release.release import MEMORY, WEIGHTS, norms_in, read_identity, read_tensors
 
 
 def predicts_alike(one: Path, other: Path, domain: str) -> bool:
@@ -28,20 +29,15 @@ def predicts_alike(one: Path, other: Path, domain: str) -> bool:
     first, second = read_identity(one), read_identity(other)
     if first.network != second.network or first.contract != second.contract:
         return False
-    before, after = _used(one, domain), _used(other, domain)
+    before, after = _used(one, first, domain), _used(other, second, domain)
     # releases without any tensor show nothing
     same = before.keys() == after.keys() and all(_is_same(before[name], after[name]) for name in before)
     return bool(before) and same
 
 
-def _used(folder: Path, domain: str) -> dict[str, Tensor]:
+def _used(folder: Path, identity: Identity, domain: str) -> dict[str, Tensor]:
     """The tensors of a network as it predicts a domain, by name."""
-    prefix = f"norm/{domain}/"
-    own = {
-        name.removeprefix(prefix): tensor
-        for name, tensor in read_tensors(folder / MEMORY).items()
-        if name.startswith(prefix)
-    }
+    own = norms_in(read_tensors(folder / MEMORY), identity).get(domain, {})
     used = {**read_tensors(folder / WEIGHTS), **own}
     return {name: tensor for name, tensor in used.items() if not name.endswith("num_batches_tracked")}
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 
-from perdure.errors import UpdateError
+from perdure.errors import MemoryShortageError, UpdateError
 from perdure.importance import Importance
 from perdure.methods import Method
 from perdure.models import NetworkSpec, batch_norm_state
@@ -25,7 +25,8 @@ from perdure.update.machine import Machine
 from perdure.update.provenance import digest_of, digest_of_hashes, identity_of, measured
 from perdure.update.rates import Trial, run_at_best_rate
 from perdure.update.recipe import Recipe
-from perdure.update.run_folder import RunFolder, State
+from perdure.update.run_folder import CHECKPOINT, RunFolder, State, alone_in
+from perdure.update.shortage import advice, is_shortage
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
@@ -38,7 +39,8 @@ if TYPE_CHECKING:
 class Job:
     """All that one run needs; it can be sent to another process.
 
-    `joint_with` is what a cumulative method trains on: all domains so far, the new one included.
+    `joint_with` is what a cumulative method trains on: all domains so far, the new one included. `asked` is the batch
+    size that was asked for, where a smaller one is tried.
     """
 
     model: nn.Module
@@ -52,6 +54,14 @@ class Job:
     machine: Machine
     progress: Progress
     origin: Literal["trained", "updated"]
+    asked: int | None = None
+
+    def smaller(self) -> Job | None:
+        """The same with half the batch size; None where it is one already, or a single sample."""
+        size = self.recipe.batch_size
+        if self.asked is not None or size < 2:
+            return None
+        return replace(self, recipe=self.recipe.model_copy(update={"batch_size": size // 2}), asked=size)
 
     def identity(self) -> dict[str, Any]:
         """Everything that decides the result, as plain JSON values."""
@@ -77,15 +87,37 @@ def refuse_existing(out: Path) -> None:
         raise UpdateError(f"{out} exists, and nothing is overwritten. Choose another name, or move it away.")
 
 
-def run_job(job: Job, out: Path | str | None) -> Release:
-    """Does the job, goes on with it, or opens the release where it is finished; see `perdure.train` for `out`."""
+def run_job(job: Job, out: Path | str | None, *, retry_smaller: bool = False) -> Release:
+    """Does the job, goes on with it, or opens the release where it is finished.
+
+    Args:
+        job: what is to be done.
+        out: see `perdure.train`.
+        retry_smaller: likewise.
+    """
     if out is None:
         with tempfile.TemporaryDirectory(prefix="perdure-") as temporary:
-            return run_job(job, Path(temporary) / "release")
+            return run_job(job, Path(temporary) / "release", retry_smaller=retry_smaller)
     out = Path(out)
     run = out.with_name(f"{out.name}.run")
     if not run.exists():
         refuse_existing(out)
+    with alone_in(run):
+        smaller = job.smaller() if retry_smaller else None
+        if smaller is not None and RunFolder.belongs(run, smaller.identity()):
+            return _run(smaller, run, out)
+        try:
+            return _run(job, run, out)
+        except MemoryShortageError:
+            if smaller is None or not RunFolder.clear(run):
+                raise
+            job.progress(
+                f"out of memory; batch size {smaller.recipe.batch_size} instead of {smaller.asked}", 0, 1, None
+            )
+            return _run(smaller, run, out)
+
+
+def _run(job: Job, run: Path, out: Path) -> Release:
     folder = RunFolder(run, job.identity())
     if not out.exists():
         worker = _Worker(job, folder, out)
@@ -110,10 +142,22 @@ class _Worker:
         torch.set_num_threads(max(1, torch.get_num_threads() // fabric.world_size))
         # a copy, because the tensors of a model that was sent are shared with all other processes
         job = replace(self.job, model=deepcopy(self.job.model))
-        release = _work(fabric, job, self.folder)
+        try:
+            release = _work(fabric, job, self.folder)
+        except (MemoryError, RuntimeError) as error:
+            if not is_shortage(error):
+                raise
+            raise MemoryShortageError(self._advice(error, fabric)) from error
         if fabric.is_global_zero:
             release.save(self.out)
         fabric.barrier()
+
+    def _advice(self, error: BaseException, fabric: Fabric) -> str:
+        job = self.job
+        sample = next(job.domain.batches("train", 1))[0][:1] if fabric.world_size == 1 else None
+        said = advice(error, job.recipe.batch_size, deepcopy(job.model), sample, job.machine.device)
+        kept = next(self.folder.path.rglob(CHECKPOINT), None) is not None
+        return f"{said} What was finished is kept; the same command goes on." if kept else said
 
 
 def _work(fabric: Fabric, job: Job, folder: RunFolder) -> Release:
@@ -146,6 +190,7 @@ def _work(fabric: Fabric, job: Job, folder: RunFolder) -> Release:
     facts: dict[str, Any] = {"precision": job.machine.precision, **_told(state, trials, job.recipe, learnt)}
     facts |= _restraint(job.model, unit, frozen)
     facts |= {"note": note} if note else {}
+    facts |= {} if job.asked is None else {"asked_batch_size": job.asked}
     facts |= {"report": {name: finite(value) for name, value in state.report.items()}} if state.report else {}
     identity = identity_of(job.network, job.domain, job.parent, job.origin, job.method, job.recipe, new, facts)
     return Release(job.model.cpu().eval(), new, identity, "")

@@ -3,29 +3,31 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import io
 import json
-import pickle
-import struct
-from dataclasses import asdict, dataclass, field
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
+from filelock import FileLock, Timeout
+from pydantic import BaseModel, ConfigDict
 
 from perdure.errors import UpdateError
+from perdure.models.weights import DAMAGED
 from perdure.release.folder import replace_file
+from perdure.release.recorded import MethodRecord, RecipeRecord
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-IDENTITY, CHECKPOINT, LOG = "run.json", "checkpoint.pt", "training.csv"
+IDENTITY, CHECKPOINT, LOG, LOCK = "run.json", "checkpoint.pt", "training.csv", ".lock"
 
-DAMAGED = (
-    OSError, EOFError, RuntimeError, TypeError, ValueError, LookupError, AttributeError, struct.error,
-    pickle.UnpicklingError,
-)  # fmt: skip
-"""What `torch.load` raises at bytes that are no checkpoint."""
+_DIGEST_BYTES = 32
 
 
 @dataclass(frozen=True)
@@ -84,6 +86,38 @@ class State:
     report: dict[str, float] = field(default_factory=dict)
 
 
+class _RunRecord(BaseModel):
+    """What readers rely on in `run.json`; see `Job.identity` for the rest."""
+
+    model_config = ConfigDict(extra="allow")
+
+    method: MethodRecord = {}
+    recipe: RecipeRecord = {}
+    parent: str | None = None
+
+
+@contextmanager
+def alone_in(path: Path) -> Iterator[None]:
+    """Nobody else trains in a run folder meanwhile; it is made if there is none.
+
+    Raises:
+        UpdateError: if somebody does.
+    """
+    path.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(path / LOCK, timeout=0)
+    try:
+        lock.acquire()
+    except Timeout as error:
+        raise UpdateError(
+            f"{path}: another process is training here, and two would mix what they write. Wait until it has ended; "
+            "the same command then goes on, or opens what was made."
+        ) from error
+    try:
+        yield
+    finally:
+        lock.release()
+
+
 class RunFolder:
     """A folder with the identity of a run, its checkpoint and its logs.
 
@@ -98,21 +132,38 @@ class RunFolder:
     def __init__(self, path: Path, identity: dict[str, Any]) -> None:
         self.path = path
         path.mkdir(parents=True, exist_ok=True)
-        text = json.dumps(identity, indent=2, sort_keys=True, default=str) + "\n"
+        text = _written(identity)
         file = path / IDENTITY
         if not file.exists():
-            replace_file(file, text.encode())
-        elif (found := file.read_text(encoding="utf-8")) != text:
+            replace_file(file, text)
+        elif (found := file.read_bytes()) != text:
             raise UpdateError(
                 f"{file}: {_difference(found, text)} Choose another --out, or remove the folder to start anew."
             )
+
+    @staticmethod
+    def belongs(path: Path, identity: dict[str, Any]) -> bool:
+        """Whether a folder is that of a run with this identity."""
+        file = path / IDENTITY
+        return file.exists() and file.read_bytes() == _written(identity)
+
+    @staticmethod
+    def clear(path: Path) -> bool:
+        """Empties the folder of a run that has not finished an epoch; says whether it did."""
+        if next(path.rglob(CHECKPOINT), None) is not None:
+            return False
+        for entry in [entry for entry in path.iterdir() if entry.name != LOCK]:
+            shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
+        return True
 
     def save(self, state: State) -> None:
         """Replaces the checkpoint in one step and rewrites the log."""
         content = {**state.__dict__, "history": [asdict(epoch) for epoch in state.history]}
         buffer = io.BytesIO()
         torch.save(content, buffer)
-        replace_file(self.path / CHECKPOINT, buffer.getvalue())
+        saved = buffer.getvalue()
+        # torch does not look at the checksums in its own files: a bit that flips would be trained on
+        replace_file(self.path / CHECKPOINT, _digest(saved) + saved)
         self.write_log(state.history)
 
     def load(self) -> State | None:
@@ -125,7 +176,10 @@ class RunFolder:
         if not file.exists():
             return None
         try:
-            content = torch.load(file, map_location="cpu", weights_only=True)
+            saved = file.read_bytes()
+            if saved[:_DIGEST_BYTES] != _digest(saved[_DIGEST_BYTES:]):
+                raise ValueError("its content is not what was written")
+            content = torch.load(io.BytesIO(saved[_DIGEST_BYTES:]), map_location="cpu", weights_only=True)
             return State(**{**content, "history": [Epoch(**epoch) for epoch in content["history"]]})
         except DAMAGED as error:
             raise UpdateError(
@@ -149,15 +203,16 @@ class RunFolder:
                 f"{path / IDENTITY}: missing; name the folder that `perdure update` leaves beside a release, <out>.run."
             )
         try:
-            identity: dict[str, Any] = json.loads((path / IDENTITY).read_text(encoding="utf-8"))
-        except (UnicodeDecodeError, json.JSONDecodeError) as error:
+            identity: dict[str, Any] = json.loads((path / IDENTITY).read_bytes())
+            _RunRecord.model_validate(identity)
+        except (OSError, ValueError, RecursionError) as error:
             raise UpdateError(f"{path / IDENTITY}: damaged: {error}.") from error
         if not (path / LOG).is_file():
             return identity, []
         try:
             rows = list(csv.DictReader(io.StringIO((path / LOG).read_text(encoding="utf-8"))))
             return identity, [_epoch(row) for row in rows]
-        except (ValueError, TypeError, LookupError) as error:
+        except (OSError, ValueError, TypeError, LookupError, csv.Error) as error:
             raise UpdateError(f"{path / LOG}: damaged: {error}.") from error
 
     def write_log(self, history: list[Epoch]) -> None:
@@ -170,13 +225,24 @@ class RunFolder:
 
 def _epoch(row: dict[str, str]) -> Epoch:
     figures: dict[str, Any] = {name: float(text) if text else None for name, text in row.items() if name != "epoch"}
+    if empty := [one.name for one in fields(Epoch) if "None" not in one.type and figures.get(one.name, 0) is None]:
+        raise ValueError(f"epoch {row['epoch']} has no {', '.join(empty)}")
     return Epoch(int(row["epoch"]), **figures)
 
 
-def _difference(found: str, wanted: str) -> str:
+def _digest(content: bytes) -> bytes:
+    return hashlib.sha256(content).digest()
+
+
+def _written(identity: dict[str, Any]) -> bytes:
+    return (json.dumps(identity, indent=2, sort_keys=True, default=str) + "\n").encode()
+
+
+def _difference(found: bytes, wanted: bytes) -> str:
     try:
         before, now = json.loads(found), json.loads(wanted)
-    except json.JSONDecodeError:
+        before, now = dict(before), dict(now)
+    except (ValueError, TypeError, RecursionError):
         return "damaged."
     fields = sorted(key for key in before.keys() | now.keys() if before.get(key) != now.get(key))
     return f"belongs to a run with other settings; these differ: {', '.join(fields)}."

@@ -38,6 +38,7 @@ def train(
     measures: Sequence[Importance] = (MAS(), Fisher()),
     machine: Machine | None = None,
     out: Path | str | None = None,
+    retry_smaller: bool = False,
     progress: Progress = silent,
     trusted: Sequence[str] = (),
 ) -> Release:
@@ -52,12 +53,15 @@ def train(
         machine: device, processes, precision.
         out: where the release is written; it stays in memory if left out. Checkpoints and logs go to `<out>.run`; the
             same call goes on where it was stopped, and opens the release where it is finished.
+        retry_smaller: where the first steps do not fit into memory, everything is begun once more with half the batch
+            size; the release says so in its recipe, and which was asked for in `training.asked_batch_size`.
         progress: told after every step.
         trusted: modules that may be imported to build the network.
 
     Raises:
         DivergenceError: if training left the numbers.
-        UpdateError: if `out` exists, or its run had other settings.
+        MemoryShortageError: if a step does not fit into memory.
+        UpdateError: if `out` exists, or its run had other settings, or somebody else is training it.
 
     Example:
         release = perdure.train(perdure.QuickNAT(classes=domain.contract.classes), domain)
@@ -81,7 +85,7 @@ def train(
         progress,
         "trained",
     )
-    return run_job(job, out)
+    return run_job(job, out, retry_smaller=retry_smaller)
 
 
 def update(
@@ -95,6 +99,7 @@ def update(
     allow_patient_data: bool = False,
     machine: Machine | None = None,
     out: Path | str | None = None,
+    retry_smaller: bool = False,
     progress: Progress = silent,
 ) -> Release:
     """Updates a release to a new domain; the release itself is left as it is.
@@ -112,14 +117,17 @@ def update(
         machine: device, processes, precision.
         out: where the release is written; it stays in memory if left out. Checkpoints and logs go to `<out>.run`; the
             same call goes on where it was stopped, and opens the release where it is finished.
+        retry_smaller: where the first steps do not fit into memory, everything is begun once more with half the batch
+            size; the release says so in its recipe, and which was asked for in `training.asked_batch_size`.
         progress: told after every step.
 
     Raises:
         MethodError: if the release's memory lacks the importance that the method needs or was measured otherwise, or
             old data are given to a method that does not use them (or the other way round).
         DivergenceError: if training left the numbers.
+        MemoryShortageError: if a step does not fit into memory.
         UpdateError: if the domain does not follow the release's contract or is learnt already, or `out` belongs to
-            another run.
+            another run, or somebody else is training it.
 
     Example:
         candidate = perdure.update(release, new_domain, method=perdure.methods.mas_lr())
@@ -141,7 +149,7 @@ def update(
         model, release.identity.network, domain, joint_with, method, recipe, release, carried,
         (machine or Machine()).resolved(), progress, "updated",
     )  # fmt: skip
-    return run_job(job, out)
+    return run_job(job, out, retry_smaller=retry_smaller)
 
 
 def adopt(
@@ -298,10 +306,10 @@ def _measure(release: Release, key: str, method: Method) -> Importance:
                 "the release's settings."
             )
         return method.importance
-    if settings["measure"] not in MEASURES:
+    if settings.get("measure") not in MEASURES:
         raise MethodError(
-            f"Release {release.name!r} carries importance {key!r} ({settings['measure']}), which is not ours and which "
-            f"method {method.name!r} does not measure. Use a method that does."
+            f"Release {release.name!r} carries importance {key!r} ({settings.get('measure')}), which is not ours and "
+            f"which method {method.name!r} does not measure. Use a method that does."
         )
     return measure_from(settings)
 

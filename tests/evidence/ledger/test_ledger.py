@@ -1,14 +1,17 @@
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Callable
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -334,3 +337,57 @@ def test_whoever_reads_while_others_write_sees_a_whole_ledger(tmp_path: Path) ->
         found.append(Ledger(path).problems())
     assert writing.returncode == 0
     assert [problems for problems in found if problems] == []
+
+
+def test_a_writer_that_never_ends_is_not_waited_for_without_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("perdure.evidence.ledger.ledger._PATIENCE", 0.05)
+    ledger = Ledger(tmp_path / "ledger.jsonl")
+    ledger.append("declared")
+    with (
+        FileLock(tmp_path / ".ledger.jsonl.lock"),
+        pytest.raises(LedgerError, match="another command has been writing"),
+    ):
+        ledger.append("declared")
+    assert len(ledger.entries()) == 1
+
+
+def test_a_disk_that_is_full_is_named_and_the_next_entry_follows(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Half of a line may stand there; the next entry takes it up."""
+    ledger = Ledger(tmp_path / "ledger.jsonl")
+    ledger.append("declared")
+    write = os.write
+
+    def half(descriptor: int, content: bytes) -> int:
+        write(descriptor, content[: len(content) // 2])
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patch:
+        patch.setattr("os.write", half)
+        with pytest.raises(OSError, match="No space left on device") as caught:
+            ledger.append("declared")
+    assert caught.value.filename == str(tmp_path / "ledger.jsonl")
+    entry = ledger.append("declared")
+    assert entry.number == 1
+    assert str(entry.details["unfinished"]).startswith('{"action":"declared"')
+    assert len(ledger.entries()) == 2
+
+
+def test_a_clock_that_goes_back_leaves_the_order_of_entries(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Numbers and hashes are the order; times are only told."""
+    clock = iter([datetime(2030, 1, 1, tzinfo=UTC), datetime(1999, 1, 1, tzinfo=UTC), datetime(2031, 1, 1, tzinfo=UTC)])
+
+    class Jumping(datetime):
+        @classmethod
+        def now(cls, tz: object = None) -> datetime:
+            return next(clock)
+
+    monkeypatch.setattr("perdure.evidence.ledger.ledger.datetime", Jumping)
+    ledger = Ledger(tmp_path / "ledger.jsonl")
+    for _ in range(3):
+        ledger.append("declared")
+    assert ledger.problems() == ()
+    assert [entry.time.year for entry in ledger.entries()] == [2030, 1999, 2031]

@@ -47,12 +47,32 @@ def test_the_public_file_is_the_public_half_and_has_the_fingerprint_of_its_bytes
     assert fingerprint(public) == hashlib.sha256(raw).hexdigest()
 
 
-@pytest.mark.parametrize("name", ["site.key", "site.key.salt", "site.key.pub"])
-def test_none_of_the_three_files_is_ever_overwritten(tmp_path: Path, name: str) -> None:
+@pytest.mark.parametrize(
+    ("name", "error"),
+    [
+        ("site.key", "site.key exists; a key is never overwritten"),
+        ("site.key.pub", "site.key.pub exists; a key is never overwritten"),
+        ("site.key.salt", "site.key.salt: content: found no salt"),
+    ],
+)
+def test_none_of_the_three_files_is_ever_overwritten(tmp_path: Path, name: str, error: str) -> None:
     (tmp_path / name).write_text("mine")
-    with pytest.raises(FileExistsError, match=f"{name} exists; a key is never overwritten"):
+    with pytest.raises((FileExistsError, EvaluationError), match=error):
         new_key(tmp_path / "site.key")
     assert [(path.name, path.read_text()) for path in tmp_path.iterdir()] == [(name, "mine")]
+
+
+@pytest.mark.parametrize("left", [("site.key.salt",), ("site.key.salt", "site.key")])
+def test_a_key_that_was_stopped_on_the_way_is_finished_with_what_is_there(key: Path, left: tuple[str, ...]) -> None:
+    before = {path.name: path.read_bytes() for path in key.parent.iterdir()}
+    for path in list(key.parent.iterdir()):
+        if path.name not in left:
+            path.unlink()
+    new_key(key)
+    after = {path.name: path.read_bytes() for path in key.parent.iterdir()}
+    assert after.keys() == before.keys()
+    assert all(after[name] == before[name] for name in left)
+    assert private_key(key).public_key() == public_key(key.with_name("site.key.pub"))
 
 
 def test_two_keys_and_two_salts_differ(tmp_path: Path) -> None:
@@ -85,3 +105,11 @@ def test_a_salt_that_is_damaged_or_short_is_refused(key: Path, text: str, found:
     key.with_name("site.key.salt").write_text(text)
     with pytest.raises(EvaluationError, match=found):
         salt_of(key)
+
+
+def test_a_private_key_that_is_not_that_of_the_public_one_beside_it_is_refused(key: Path, tmp_path: Path) -> None:
+    """A bit that flips in either makes it another key, and nothing else would say so."""
+    new_key(tmp_path / "other" / "site.key")
+    key.write_bytes((tmp_path / "other" / "site.key").read_bytes())
+    with pytest.raises(EvaluationError, match=r"another key than that of site\.key\.pub; restore both from a copy"):
+        private_key(key)

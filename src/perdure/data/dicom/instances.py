@@ -10,9 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from perdure.data.content import MAX_PIXELS, MAX_VOXELS, refusal
+from perdure.data.content import MAX_PIXELS, refusal
 from perdure.data.dicom.opening import damaged, no_image, quiet, read_dataset, reading
 from perdure.errors import DataError
+from perdure.types import MAX_VOXELS
 
 if TYPE_CHECKING:
     from pydicom import Dataset

@@ -6,9 +6,6 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from safetensors import SafetensorError
-from safetensors.torch import load_file
-
 from perdure.errors import NetworkError, ReleaseError
 from perdure.evidence.audit.container import container_objections
 from perdure.evidence.audit.objection import IDENTITY, MEMORY, WEIGHTS, Kind, Objection
@@ -17,16 +14,14 @@ from perdure.evidence.audit.subjects import subject_objections
 from perdure.evidence.audit.tensors import memory_objections, weight_objections
 from perdure.models import build
 from perdure.release.folder import sha256
-from perdure.release.release import with_id
+from perdure.release.release import LARGEST_RECORD, bytes_for, read_tensors, with_id
 from perdure.types import Value
 from perdure.update.intensities import FEWEST_SUBJECTS
 
 if TYPE_CHECKING:
-    from torch import nn
+    from torch import Tensor, nn
 
     from perdure.release import Identity
-
-_LARGEST_RECORD = 64 * 2**20  # bytes of release.json
 
 
 class Audit(Value):
@@ -116,8 +111,8 @@ def _record(path: Path) -> tuple[Identity | None, list[Objection]]:
         raise ReleaseError(f"{path}: there is no release folder of this name.")
     if not file.is_file():
         raise ReleaseError(f"{file}: missing; this is no release, or an unfinished one.")
-    if file.stat().st_size > _LARGEST_RECORD:
-        raise ReleaseError(f"{file}: larger than {_LARGEST_RECORD:,} bytes; no release says so much of itself.")
+    if file.stat().st_size > LARGEST_RECORD:
+        raise ReleaseError(f"{file}: larger than {LARGEST_RECORD:,} bytes; no release says so much of itself.")
     try:
         return record_objections(file.read_bytes().decode("utf-8"))
     except (ValueError, RecursionError) as error:
@@ -155,31 +150,14 @@ def _compared(
 ) -> tuple[int, list[Objection]]:
     """How many tensors were compared with the network, and the objections to them."""
     contract = identity.contract
-    try:
-        built = network or build(
-            identity.network,
-            channels=contract.channels,
-            classes=contract.classes,
-            spatial_dims=contract.spatial_dims,
-            trusted=trusted,
-        )
-    except NetworkError as error:
-        found = f"network {identity.network.factory!r} cannot be built: {error}"
-        return 0, [
-            _objection(
-                "network", IDENTITY, "network.factory", found,
-                "Without the network nobody can say which tensors belong to it.",
-                "Name its package with --trust, if you trust that code.",
-            )
-        ]  # fmt: skip
-    count = 0
+    tensors: dict[str, dict[str, Tensor]] = {}
     objections: list[Objection] = []
-    for name, objected in ((WEIGHTS, weight_objections), (MEMORY, memory_objections)):
+    for name in (WEIGHTS, MEMORY):
         if name not in files:
             continue
         try:
-            tensors = load_file(path / name)
-        except (OSError, SafetensorError) as error:
+            tensors[name] = read_tensors(path / name)
+        except ReleaseError as error:
             objections.append(
                 _objection(
                     "integrity",
@@ -190,10 +168,29 @@ def _compared(
                     "Fetch it again.",
                 )
             )
-            continue
-        count += len(tensors)
-        objections += objected(tensors, built, identity)
-    return count, objections
+    try:
+        built = network or build(
+            identity.network,
+            channels=contract.channels,
+            classes=contract.classes,
+            spatial_dims=contract.spatial_dims,
+            trusted=trusted,
+            most=bytes_for(tensors.get(WEIGHTS, {})),
+        )
+    except NetworkError as error:
+        found = f"network {identity.network.factory!r} cannot be built: {error}"
+        return 0, [
+            *objections,
+            _objection(
+                "network", IDENTITY, "network.factory", found,
+                "Without the network nobody can say which tensors belong to it.",
+                "Name its package with --trust, if you trust that code.",
+            ),
+        ]  # fmt: skip
+    for name, objected in ((WEIGHTS, weight_objections), (MEMORY, memory_objections)):
+        if name in tensors:
+            objections += objected(tensors[name], built, identity)
+    return sum(map(len, tensors.values())), objections
 
 
 def _objection(kind: Kind, file: str, field: str, found: str, why: str, what_to_do: str) -> Objection:

@@ -41,7 +41,7 @@ def container_objections(path: Path) -> Iterator[Objection]:
         tail = size - 8 - length
         try:
             header = _parsed(text)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             yield _odd(path, "header", f"no plain JSON ({error})")
             return
         yield from _header(path, header, text)
@@ -62,7 +62,19 @@ def _parsed(text: bytes) -> dict[str, Any]:
     for name, entry in header.items():
         if name != "__metadata__" and (not isinstance(entry, dict) or set(entry) != {"dtype", "shape", "data_offsets"}):
             raise ValueError(f"tensor {name!r} is not described by dtype, shape and data_offsets alone")
+        if name != "__metadata__" and not _is_plain(entry):
+            raise ValueError(f"tensor {name!r} has a dtype, shape or data_offsets of another form")
     return header
+
+
+def _is_plain(entry: dict[str, Any]) -> bool:
+    numbers = [*entry["shape"], *entry["data_offsets"]] if _are_lists(entry) else [None]
+    return isinstance(entry["dtype"], str) and all(type(number) is int and number >= 0 for number in numbers)
+
+
+def _are_lists(entry: dict[str, Any]) -> bool:
+    shape, offsets = entry["shape"], entry["data_offsets"]
+    return isinstance(shape, list) and isinstance(offsets, list) and len(offsets) == 2
 
 
 def _header(path: Path, header: dict[str, Any], text: bytes) -> Iterator[Objection]:

@@ -59,6 +59,7 @@ class _Training(Value):
     report: dict[str, float | None] = Field(default_factory=dict, max_length=8)
     rates: tuple[Trial, ...] = Field(default=(), max_length=16)
     interpolated: _Interpolated | None = None
+    asked_batch_size: int | None = Field(default=None, ge=1)
     samples_measured: int | None = Field(default=None, ge=1)
 
 

@@ -79,9 +79,11 @@ def record_objections(text: str) -> tuple[Identity | None, list[Objection]]:
         What the file says (None where it is no identity at all), and the objections.
 
     Raises:
-        ValueError: if it is no JSON.
+        ValueError: if it is no JSON object.
     """
     content = json.loads(text)
+    if not isinstance(content, dict):
+        raise ValueError(f"it is a {type(content).__name__}, and a release says what it is in an object")
     found = list(_form(text))
     content, identity, more = _typed(content)
     found += more

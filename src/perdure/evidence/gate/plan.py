@@ -359,14 +359,14 @@ class PlanFile:
         """
         try:
             content = path.read_bytes()
-            words = tomllib.loads(content.decode("utf-8"))
+            # TOML tells numbers from text by itself, and JSON in strict mode takes lists for tuples
+            text = json.dumps(tomllib.loads(content.decode("utf-8")), default=str)
         except OSError as error:
             raise ConfigurationError(f"{path}: cannot be read: {error.strerror}.") from error
-        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        except (ValueError, RecursionError) as error:
             raise ConfigurationError(f"{path}: is not TOML: {error}.") from error
         try:
-            # TOML tells numbers from text by itself, and JSON in strict mode takes lists for tuples
-            plan = ChangePlan.model_validate_json(json.dumps(words, default=str), strict=True)
+            plan = ChangePlan.model_validate_json(text, strict=True)
         except ValidationError as error:
             raise ConfigurationError("\n".join(str(_problem(path, one)) for one in error.errors())) from error
         return cls(plan, hashlib.sha256(content).hexdigest(), path)

@@ -18,12 +18,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal, TypeAlias, get_args
 
-from filelock import FileLock
+from filelock import FileLock, Timeout
 from pydantic import AwareDatetime, Field, JsonValue, ValidationError
 
 from perdure.errors import LedgerError, Problem
 from perdure.evidence.canonical import canonical
-from perdure.release.folder import replace_file
+from perdure.release.folder import naming, replace_file
 from perdure.types import Value
 
 Action: TypeAlias = Literal[
@@ -33,6 +33,9 @@ Action: TypeAlias = Literal[
 FILE = "ledger.jsonl"
 START = "0" * 64
 """What the first entry names as the hash of the one before."""
+
+_PATIENCE = 600
+"""Seconds to wait for another writer. It copies a release at most; `perf_counter`, so no clock that jumps ends it."""
 
 _ALLOWED = "entries are only ever added, by perdure; restore the file from a copy, and find out who changed it"
 
@@ -125,10 +128,24 @@ class Ledger:
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Nobody else writes meanwhile; to look something up and append by what was found."""
+        """Nobody else writes meanwhile; to look something up and append by what was found.
+
+        Raises:
+            LedgerError: if somebody else has been writing for ten minutes.
+        """
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(self._lock_path, is_singleton=True):
+        lock = FileLock(self._lock_path, timeout=_PATIENCE, is_singleton=True)
+        try:
+            lock.acquire()
+        except Timeout as error:
+            raise LedgerError(
+                f"{self.path}: another command has been writing here for {_PATIENCE / 60:g} minutes. See what it waits "
+                "for, or end it; nothing was added."
+            ) from error
+        try:
             yield
+        finally:
+            lock.release()
 
     def append(self, action: Action, release: str | None = None, **details: Any) -> Entry:
         """Adds an entry at the end and has it on the disk before it returns; safe among several writers.
@@ -163,7 +180,8 @@ class Ledger:
             if unfinished:
                 replace_file(self.path, content.removesuffix(unfinished) + line)
             else:
-                _add(self.path, line)
+                with naming(self.path):
+                    _add(self.path, line)
             self._write_head(Head(entries=entry["number"] + 1, hash=entry["hash"]))
         return Entry.model_validate(entry)
 
@@ -200,10 +218,10 @@ class Ledger:
     @contextmanager
     def _quiet(self) -> Iterator[None]:
         """Nobody writes meanwhile, where that can be had: on a disk that is read only nobody does anyway."""
-        lock = FileLock(self._lock_path, is_singleton=True)
+        lock = FileLock(self._lock_path, timeout=_PATIENCE, is_singleton=True)
         try:
             lock.acquire()
-        except OSError:
+        except OSError:  # and Timeout is one
             yield
             return
         try:

@@ -17,8 +17,9 @@ from cryptography.hazmat.primitives.serialization import (
     load_pem_public_key,
 )
 
-from perdure.data.pseudonyms import new_salt, read_salt, write_new
+from perdure.data.pseudonyms import new_salt, read_salt
 from perdure.errors import DataError, EvaluationError, Problem
+from perdure.release.folder import replace_file
 
 
 def new_key(path: Path) -> Ed25519PublicKey:
@@ -26,18 +27,28 @@ def new_key(path: Path) -> Ed25519PublicKey:
 
     The first two can be read by their owner alone, and never leave the site.
 
+    What an earlier call left behind that was stopped before its end, salt or salt and private key, is used.
+
     Raises:
-        FileExistsError: if one of the files is there; then none is written.
+        FileExistsError: if there is a key already; then nothing is written.
+        EvaluationError: if there is a private key without its salt, or a salt that is none.
     """
-    for file in (path, salt_path(path), public_path(path)):
-        if file.exists():
-            raise FileExistsError(f"{file} exists; a key is never overwritten. Choose another --out.")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    key = Ed25519PrivateKey.generate()
+    if public_path(path).exists() or (path.exists() and not salt_path(path).exists()):
+        there = public_path(path) if public_path(path).exists() else path
+        raise FileExistsError(f"{there} exists; a key is never overwritten. Choose another --out.")
+    # in this order: a salt without a key has salted nothing, and a public key can be had from the private one
+    if salt_path(path).exists():
+        salt_of(path)
+    else:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        new_salt(salt_path(path))
+    if path.exists():
+        key = private_key(path)
+    else:
+        key = Ed25519PrivateKey.generate()
+        replace_file(path, key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()), mode=0o600)
     public = key.public_key()
-    new_salt(salt_path(path))
-    write_new(public_path(path), public.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo), 0o644)
-    write_new(path, key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()), 0o600)
+    replace_file(public_path(path), public.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo))
     return public
 
 
@@ -45,7 +56,7 @@ def private_key(path: Path) -> Ed25519PrivateKey:
     """The key that a site signs with.
 
     Raises:
-        EvaluationError: if the file holds none.
+        EvaluationError: if the file holds none, or not the one whose public half stands beside it.
     """
     try:
         key = load_pem_private_key(_read(path), password=None)
@@ -53,6 +64,10 @@ def private_key(path: Path) -> Ed25519PrivateKey:
         raise EvaluationError(_told(path, "no private key", "name the file that `perdure key` wrote")) from error
     if not isinstance(key, Ed25519PrivateKey):
         raise EvaluationError(_told(path, "a key of another kind", "make an Ed25519 key with `perdure key`"))
+    # any 32 bytes are a key: one bit of either file that flipped makes it another
+    public = public_path(path)
+    if public.exists() and fingerprint(public_key(public)) != fingerprint(key.public_key()):
+        raise EvaluationError(_told(path, f"another key than that of {public.name}", "restore both from a copy"))
     return key
 
 

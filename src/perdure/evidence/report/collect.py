@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -12,6 +13,7 @@ import numpy as np
 from perdure import __version__
 from perdure.errors import EvaluationError, PerdureError
 from perdure.evaluation import Scores, TrainTestMatrix, summary, train_test_matrix
+from perdure.evidence.bill import Bill, bill_of_materials, differences, installed
 from perdure.evidence.report.changes import (
     Line,
     both_scored,
@@ -56,11 +58,13 @@ class Collected:
 
     Args:
         report: all of it that is words and numbers.
+        bill: the bill of materials, as its file holds it.
         matrix: the train-test matrix that is drawn; None where there is none.
         pictures: of the worst cases.
     """
 
     report: Report
+    bill: bytes
     matrix: TrainTestMatrix | None
     pictures: tuple[Pictures, ...]
 
@@ -74,6 +78,7 @@ def collect(
     cases: int = 3,
     with_subjects: bool = True,
     trusted: Sequence[str] = (),
+    pins: Mapping[str, str] | None = None,
     device: str = "cpu",
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Collected:
@@ -87,6 +92,7 @@ def collect(
         cases: how many of each domain are shown in pictures.
         with_subjects: whether subjects and cases are named.
         trusted: modules that may be imported to build the network.
+        pins: version by library that should be installed; see `evidence.bill.pinned`.
         device: where networks run.
         progress: told how many of how many cases in pictures are done.
 
@@ -106,9 +112,11 @@ def collect(
     cases_of_all = case_changes(compared, line) if compared else ()
     pictures = _pictures(missing, cases_of_all, domains, parent, after, cases, device, progress)
     split = scores.header.split if scores else None
+    created = datetime.now(UTC).replace(microsecond=0)
+    bill = bill_of_materials(created)
     report = Report(
         title=title or f"Update report: {found.path.name}",
-        created=datetime.now(UTC).replace(microsecond=0),
+        created=created,
         version=__version__,
         workspace=workspace.folder.absolute().name,
         task=found.identity.contract.task,
@@ -148,11 +156,17 @@ def collect(
             "no update of this parent to this domain was scored together with it.",
         ),
         groups=tuple(sorted(scores.header.groups)) if scores else (),
+        bill=Bill(
+            components=len(installed()),
+            sha256=hashlib.sha256(bill).hexdigest(),
+            release=differences(found.identity.versions),
+            pins=None if pins is None else differences(pins),
+        ),
         missing=missing.reasons,
     )
     report = report.model_copy(update={"limits": limits_of(report)})
     report = report.model_copy(update={"record": record_of(report)})
-    return Collected(report, matrix, pictures)
+    return Collected(report, bill, matrix, pictures)
 
 
 class _Missing:

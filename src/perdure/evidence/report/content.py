@@ -8,6 +8,7 @@ from pydantic import AwareDatetime, Field
 
 from perdure.evaluation import Loss, PairedTest, Summary
 from perdure.evaluation.noninferiority import Comparison
+from perdure.evidence.bill import Bill
 from perdure.evidence.gate.verdict import Verdict
 from perdure.evidence.ledger.ledger import Entry
 from perdure.types import Split, Task, Value
@@ -319,6 +320,7 @@ class Report(Value):
         record: what a change control record asks for.
         limits: of what was shown.
         groups: columns of the manifest that the scores hold for subjects; see `evaluation.scores.Header`.
+        bill: the bill of materials beside the report.
         missing: by part of the report the reason why it is not there.
     """
 
@@ -352,4 +354,5 @@ class Report(Value):
     record: tuple[RecordField, ...] = ()
     limits: tuple[str, ...] = ()
     groups: tuple[str, ...] = ()
+    bill: Bill
     missing: dict[str, str] = Field(default_factory=dict)

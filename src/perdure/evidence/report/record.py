@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from perdure.evidence.bill import Difference
 from perdure.evidence.report.content import RecordField, ReleaseFacts, Report
 from perdure.evidence.report.words import interval_said
 from perdure.evidence.text import number, worst_in_words
@@ -68,7 +69,7 @@ def _fields(report: Report) -> Iterator[RecordField]:
     )
     yield _sign_offs(report)
     yield _ledger(report)
-    yield RecordField(name="Bill of materials", found=_versions(identity), section="data")
+    yield _bill(report)
     yield RecordField(name="Limitations", found=f"{len(report.limits)} stated", section="limits")
 
 
@@ -196,5 +197,15 @@ def _ledger(report: Report) -> RecordField:
     return RecordField(name="Log", found=found, missing="; ".join(report.ledger_problems) or None, section="ledger")
 
 
-def _versions(identity: dict[str, Any]) -> str:
-    return ", ".join(f"{name} {version}" for name, version in identity.get("versions", {}).items())
+def _bill(report: Report) -> RecordField:
+    bill = report.bill
+    found = f"{bill.components} distributions, CycloneDX, SHA-256 {bill.sha256}, beside this report"
+    missing = [f"{said(one)} made the release" for one in bill.release]
+    missing += [f"{said(one)} is pinned" for one in bill.pins or ()]
+    return RecordField(name="Bill of materials", found=found, missing="; ".join(missing) or None, section="data")
+
+
+def said(one: Difference) -> str:
+    """A difference in words, up to what is expected."""
+    here = "is not installed" if one.installed is None else f"{one.installed} is installed"
+    return f"{one.name} {here} and {one.expected}"

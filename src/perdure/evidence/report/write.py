@@ -15,6 +15,11 @@ if TYPE_CHECKING:
     from perdure.evidence.report.collect import Collected
 
 
+def bill_path(out: Path) -> Path:
+    """Where the bill of materials of a report is: beside it, with the suffix that CycloneDX asks for."""
+    return out.with_name(f"{out.stem}.cdx.json")
+
+
 def write(
     collected: Collected,
     out: Path,
@@ -23,7 +28,7 @@ def write(
     pdf_out: Path | None = None,
     card: Path | None = None,
 ) -> list[Path]:
-    """Writes what is asked for; a crash leaves each file as it was before or as it should be.
+    """Writes what is asked for, and the bill of materials; a crash leaves each file as it was or as it should be.
 
     Args:
         collected: the report.
@@ -38,7 +43,7 @@ def write(
     Raises:
         EvaluationError: if a PDF is asked for and cannot be made.
     """
-    content = {out: html(collected).encode()}
+    content = {out: html(collected).encode(), bill_path(out): collected.bill}
     if json_out is not None:
         content[json_out] = as_json(collected.report).encode()
     if pdf_out is not None:

@@ -1,0 +1,109 @@
+"""What fuzzing has found, one input each, so that it stays mended."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+import synthetic
+from perdure.benchmark.config import read_config
+from perdure.cli.config import _content
+from perdure.data import Dataset
+from perdure.data.manifest import read_description
+from perdure.errors import ConfigurationError, DataError, MethodError, PerdureError
+from perdure.evidence.gate.plan import PlanFile
+from perdure.methods.composition import composed
+
+DEEP = "[" * 5000 + "]" * 5000
+LONG = "9" * 5000
+
+
+@pytest.mark.parametrize("value", [DEEP, "[" * 900 + "]" * 900, LONG, "{a=" * 5000 + "1" + "}" * 5000])
+@pytest.mark.parametrize("read", [PlanFile.read, read_config, composed, _content])
+def test_toml_that_python_cannot_read_is_refused(tmp_path: Path, read: Callable[[Path], object], value: str) -> None:
+    """Too deep for the parser, or for what comes after it, or too long a number."""
+    path = tmp_path / "file.toml"
+    path.write_text(f"x = {value}\n")
+    try:
+        read(path)
+    except PerdureError as error:
+        assert str(path) in str(error)  # noqa: PT017 - a plain file of options may be read so
+    else:
+        assert read is _content
+
+
+@pytest.mark.parametrize("value", [DEEP, "[" * 900 + "]" * 900, LONG])
+def test_a_dataset_toml_that_python_cannot_read_is_refused(tmp_path: Path, value: str) -> None:
+    folder = synthetic.write_images(tmp_path / "data")
+    file = folder / "dataset.toml"
+    file.write_text(f"modality = {value}\n{file.read_text()}".replace('modality = "synthetic"\n', ""))
+    with pytest.raises(DataError, match=r"dataset\.toml: (file|modality|text): found"):
+        read_description(folder)
+
+
+def test_seventy_thousand_values_of_a_label_are_compared_at_once(tmp_path: Path) -> None:
+    """Each with each would take an hour."""
+    folder = synthetic.write_images(tmp_path / "data")
+    file = folder / "dataset.toml"
+    file.write_text(file.read_text().replace("disc = 1", f"disc = {[*range(1, 65536), *range(1, 5000)]}"))
+    with pytest.raises(DataError, match="a value may mean one thing only"):
+        read_description(folder)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "rate = [[1], [1]]",
+        'regularizer = {form = ["x"]}',
+        "regularizer = {form = {a = 1}}",
+        'regularizer = {form = "freezing"}\nimportance = {measure = ["mas"]}',
+    ],
+)
+def test_a_method_of_lists_where_words_belong_is_refused(tmp_path: Path, line: str) -> None:
+    path = tmp_path / "method.toml"
+    path.write_text(line if "regularizer" in line else f'{line}\n[regularizer]\nform = "unrestrained"\n')
+    with pytest.raises(MethodError, match=r"method\.toml: "):
+        composed(path)
+
+
+@pytest.mark.parametrize("length", ["nan", "inf", "-inf"])
+def test_a_spacing_that_is_no_length_is_refused(tmp_path: Path, length: str) -> None:
+    folder = synthetic.write_volumes(tmp_path / "data", shape=(6, 7, 8))
+    file = folder / "dataset.toml"
+    file.write_text(f"spacing = {length}\n{file.read_text()}")
+    with pytest.raises(DataError, match="three positive lengths in mm"):
+        Dataset.open(folder)
+
+
+def test_a_sample_larger_than_any_memory_is_refused(tmp_path: Path) -> None:
+    dataset = Dataset.open(synthetic.write_images(tmp_path / "data"))
+    with pytest.raises(DataError, match="at most 1,073,741,824 numbers a sample"):
+        dataset.default_contract(size=10**6, cache=tmp_path / "cache")
+
+
+@pytest.mark.parametrize("cell", ["\x1b[2J", "a\x00b", "\x9b31m"])
+def test_control_characters_in_a_manifest_are_named_and_not_printed(tmp_path: Path, cell: str) -> None:
+    folder = synthetic.write_images(tmp_path / "data")
+    file = folder / "manifest.csv"
+    file.write_text(file.read_text().replace("camera-a-train-0,camera-a", f"{cell},camera-a"))
+    with pytest.raises(DataError, match="a cell without control characters") as caught:
+        Dataset.open(folder).check(cache=tmp_path / "cache")
+    assert cell not in str(caught.value)
+
+
+def test_control_characters_in_a_dataset_toml_are_named_and_not_printed(tmp_path: Path) -> None:
+    folder = synthetic.write_images(tmp_path / "data")
+    file = folder / "dataset.toml"
+    file.write_text(file.read_text().replace("disc = 1", '"\\u001b[2J" = 1'))
+    with pytest.raises(DataError, match="write it without control characters") as caught:
+        Dataset.open(folder)
+    assert "\x1b" not in str(caught.value)
+
+
+def test_a_plan_is_refused_with_its_words_where_json_has_none_for_them(tmp_path: Path) -> None:
+    path = tmp_path / "PLAN.toml"
+    path.write_text("format = 1\nlevel = nan\n")
+    with pytest.raises(ConfigurationError, match=r"PLAN\.toml"):
+        PlanFile.read(path)
