@@ -28,8 +28,7 @@ from perdure.importance import MAS, Fisher
 from perdure.models import QuickNAT, evaluation_mode
 from perdure.release import Release
 from perdure.types import Batch, Contract, Counts, Intensity, Structure
-from perdure.update import Recipe
-from perdure.update.job import Machine
+from perdure.update import Machine, Recipe
 from perdure.update.train import adopt, update
 
 CLASSES, SIZE, SAMPLES, BATCH = 4, 32, 4, 4
