@@ -63,8 +63,8 @@ class Goal:
 def _importance() -> Iterator[Goal]:
     for network, size in NETWORKS.items():
         bound = 1.08 if network == "resnet50" else 0.80
-        form = "full" if network == "quicknat-256" else "short"
         for measure in ("mas", "fisher"):
+            form = "full" if measure == "fisher" or network == "quicknat-256" else "short"
             what = {"mas": "MAS", "fisher": 'Fisher(labels="dataset")'}[measure]
             yield Goal(f"importance/{measure}/{network}", f"{what}, exact per sample: {size}", STEP, bound, form=form)
         yield Goal(f"importance/call/{network}", f"MAS, a whole call on 16 batches: {size}", "16 such steps")
@@ -81,8 +81,8 @@ def _importance() -> Iterator[Goal]:
         "the largest value of the tensor", 1e-5, form="short",
     )  # fmt: skip
     for network in ("quicknat-128", "resnet50"):
-        over, form = "that of one training step", "short" if network == "quicknat-128" else "full"
-        yield Goal(f"importance/memory/{network}", f"MAS, peak memory: {NETWORKS[network]}", over, 1.1, form=form)
+        what = f"MAS, peak memory: {NETWORKS[network]}"
+        yield Goal(f"importance/memory/{network}", what, "that of one training step", 1.1)
     for number in (16, 32):
         of = f"{number} of 64 samples"
         yield Goal(f"importance/subset-{number}/rank", f"MAS of {of}, rank correlation with all", "")
@@ -179,7 +179,7 @@ def _evaluation() -> Iterator[Goal]:
 
 def _startup() -> Iterator[Goal]:
     yield Goal("startup/import", "`import perdure`, beyond `import torch`", "", 0.3, unit="s", form="short")
-    yield Goal("startup/names", "all public names of `perdure`, beyond `import torch`", "", unit="s", form="short")
+    yield Goal("startup/names", "all public names of `perdure`, beyond `import torch`", "", unit="s")
     yield Goal("startup/help", "`perdure --help`", "", 0.5, unit="s", form="short")
     yield Goal("startup/open", "`Release.open` of a QuickNAT, MAS and Fisher", "", 0.3, unit="s", form="short")
 

@@ -71,7 +71,7 @@ def beside_a_step(network: str, measure: str, options: Options) -> Mapping[str, 
     """
     own = workload(network, options.device, tiny=options.form == "tiny")
     other = workload(network, options.device, tiny=options.form == "tiny")
-    number = options.pick(2, 4, BATCHES if measure == "mas" else 8)
+    number = options.pick(2, 3, BATCHES if measure == "mas" else 8)
     turns = InTurns(own.batch, number, other.step, options.device)
     if measure == "loop":
         with sample_by_sample():

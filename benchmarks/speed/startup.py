@@ -22,11 +22,12 @@ IMPORTS = {
 
 def imports(options: Options) -> Mapping[str, Found]:
     """Processor seconds of new processes, in turns; what is imported beyond torch is the difference."""
-    works = {name: _process(code) for name, code in IMPORTS.items()}
-    taken = side_by_side(works, options.pick(1, 5, 21), of_children)
+    wanted = {"torch", *(key.partition("/")[2] for key in options.missing)}
+    works = {name: _process(code) for name, code in IMPORTS.items() if name in wanted}
+    taken = side_by_side(works, options.pick(1, 3, 21), of_children)
     torch_s = statistics.median(taken["torch"])
     found = {}
-    for name in ("import", "names", "help"):
+    for name in [name for name in works if name != "torch"]:
         less = [0.0] * len(taken[name]) if name == "help" else taken["torch"]
         seconds = tuple(one - other for one, other in zip(taken[name], less, strict=True))
         share = statistics.median(seconds) / torch_s
@@ -59,7 +60,7 @@ def opening(options: Options) -> Mapping[str, Found]:
     def now() -> float:
         return time.process_time() + of_children()
 
-    taken = side_by_side(works, options.pick(1, 5, 15), now)
+    taken = side_by_side(works, options.pick(1, 3, 15), now)
     share = statistics.median(over(taken["open"], taken["torch"]))
     size = sum(file.stat().st_size for file in folder.iterdir()) / 2**20
     return {"startup/open": Found(tuple(taken["open"]), f"{share:.2f} of `import torch`; {size:.0f} MiB")}

@@ -36,7 +36,7 @@ def step(precision: str, network: str, options: Options) -> Mapping[str, Found]:
     given = None if precision == "default" else precision
     with plainly(own) as plain, as_trained(other, given) as fast:
         works = {"fast": fast.step, "plain": plain.step}
-        taken = side_by_side(works, options.pick(1, 4, 11), clock(options.device))
+        taken = side_by_side(works, options.pick(1, 3, 11), clock(options.device))
     note = given or default_precision(options.device)
     plainly_s = statistics.median(taken["plain"])
     found = Found(tuple(over(taken["fast"], taken["plain"])), f"{note}; {plainly_s:.2f} s a plain step")

@@ -17,9 +17,11 @@ HERE = Path(__file__).parent
 # Made by commit 78f751f on one thread: every sample through the network by itself, torch's own kernels, plain layout.
 BEFORE = load_file(HERE / "before.safetensors")
 
-# As a share of the largest value of a tensor. Sums are taken in another order; found were at most 2e-6. The pictures
+# As a share of the largest value of a tensor. Sums are taken in another order; found were at most 3e-6. The pictures
 # are chosen so that no max pool and no ReLU stands within rounding of a tie.
 LARGEST_DEVIATION = 1e-5
+# Of what is measured where an update led: its weights differ in their last bits. Found was at most 2e-5.
+LARGEST_AFTERWARDS = 1e-4
 
 
 @pytest.fixture(scope="module", params=(1, 2), ids=("one thread", "two threads"))
@@ -35,13 +37,16 @@ def now(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 
 def test_importance_updated_weights_and_memories_are_the_same_but_for_rounding(now: dict[str, Tensor]) -> None:
     assert now.keys() == BEFORE.keys()
-    numbers = {name: value.double() for name, value in BEFORE.items() if value.is_floating_point()}
-    far = {
-        name: float((now[name].double() - value).abs().max() / value.abs().max())
-        for name, value in numbers.items()
-        if not torch.allclose(now[name].double(), value, rtol=0, atol=LARGEST_DEVIATION * float(value.abs().max()))
+    deviations = {
+        name: float((now[name].double() - value.double()).abs().max() / value.abs().max())
+        for name, value in BEFORE.items()
+        if value.is_floating_point()
     }
-    assert far == {}
+    assert {name: found for name, found in deviations.items() if not found <= _allowed(name)} == {}
+
+
+def _allowed(name: str) -> float:
+    return LARGEST_AFTERWARDS if name.startswith("importance afterwards/") else LARGEST_DEVIATION
 
 
 def test_labels_are_equal_pixel_by_pixel(now: dict[str, Tensor]) -> None:
