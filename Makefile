@@ -6,7 +6,7 @@ BIN := .venv/bin
 INSTALLED := .venv/installed
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint format mutants methods-table results viewer clean
+.PHONY: help demo test lint format mutants methods-table results bench viewer clean
 
 help:
 	@echo "make demo    the main job on an embedded default; writes demo/"
@@ -16,6 +16,7 @@ help:
 	@echo "make mutants plants known faults and sees whether the tests catch each"
 	@echo "make methods-table DATA=FOLDER  one update by every method on real data; writes docs/methods/table.md"
 	@echo "make results  the pages of docs/results, from the records in benchmarks/records"
+	@echo "make bench   speed and memory beside others; writes docs/performance-table.md (SHORT=1: some 3 minutes)"
 	@echo "make viewer  fetches NiiVue, the viewer of volumes in reports, with npm"
 	@echo "make clean   removes .venv, demo/ and all caches"
 
@@ -53,6 +54,13 @@ methods-table: $(INSTALLED)
 results: $(INSTALLED)
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/results.py
 
+# Hours in full; it goes on where it was stopped. SHORT=1, DEVICE=cuda, ONLY=<how a row's name begins>, AGAIN=1,
+# DATA=<folder with retina_vessels and cxr_pneumonia>
+DEVICE ?= cpu
+bench: $(INSTALLED)
+	$(BIN)/python benchmarks/speed.py --device $(DEVICE) --form $(if $(SHORT),short,full) $(if $(ONLY),--only $(ONLY)) \
+		$(if $(AGAIN),--again) $(if $(DATA),--data $(DATA))
+
 # NiiVue draws volumes in reports; it is not ours (BSD 2-Clause) and not in git. Its archive holds no licence file: the
 # text beside it is that of its repository at the same release.
 NIIVUE := 0.69.0
@@ -74,5 +82,5 @@ $(VIEWER)/niivue.umd.js: src/perdure/evidence/report/niivue-license.txt
 	@rm -rf $(VIEWER).unfinished
 
 clean:
-	rm -rf .venv demo build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf .venv .venv-peers demo build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
 	find src tests -name __pycache__ -prune -exec rm -rf {} +
