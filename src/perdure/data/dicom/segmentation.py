@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from perdure.data.content import MAX_VOXELS, refusal
+from perdure.data.content import refusal
 from perdure.data.dicom.instances import read_planes
 from perdure.data.dicom.pixels import decoded
 from perdure.data.dicom.series import Series
 from perdure.data.dicom.stack import slice_of
+from perdure.types import MAX_VOXELS
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

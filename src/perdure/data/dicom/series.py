@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from perdure.data.content import MAX_VOXELS, Header, Image, refusal
+from perdure.data.content import Header, Image, refusal
 from perdure.data.dicom.instances import Instance, Plane, read_instance
 from perdure.data.dicom.opening import looks_like_dicom
 from perdure.data.dicom.pixels import limits, rescaled, stored
 from perdure.data.dicom.stack import StackError, stacked
 from perdure.data.places import LIST_SUFFIX, listed_files
+from perdure.types import MAX_VOXELS
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
