@@ -291,3 +291,15 @@ def test_an_mgh_file_of_no_size_is_refused(tmp_path: Path) -> None:
     content[4:8] = bytes(4)
     (tmp_path / "a.mgz").write_bytes(gzip.compress(bytes(content)))
     assert "a.mgz: content: found" in refusal(tmp_path / "a.mgz")
+
+
+def test_a_damaged_picture_is_refused_whatever_another_library_has_set_for_pillow(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """WeasyPrint, which makes PDFs of reports, lets Pillow read what was cut short, in the whole process."""
+    monkeypatch.setattr("PIL.ImageFile.LOAD_TRUNCATED_IMAGES", True)
+    file = tmp_path / "cut.png"
+    PillowImage.fromarray(np.random.default_rng(0).integers(0, 256, (32, 32), np.uint8)).save(file)
+    file.write_bytes(file.read_bytes()[:600])
+    with pytest.raises(DataError, match="damaged"):
+        read_image(file)

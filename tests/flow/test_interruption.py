@@ -13,7 +13,7 @@ import pytest
 import synthetic
 from command import Command, quietly
 from perdure.cli.console import Bar
-from perdure.evaluation.prediction_files import TABLE, _Classified
+from perdure.evaluation.prediction_writing import TABLE, Classifications
 
 KILLED_AT = Path(__file__).with_name("killed_at.py")
 TENSORS = ("weights.safetensors", "memory.safetensors")
@@ -149,16 +149,16 @@ def test_a_prediction_that_was_stopped_goes_on_with_the_files_that_are_left(
     command.succeeds("train", "--data", data, "--domain", "a", *network, "--out", tmp_path / "base")
     words = ("predict", "--release", tmp_path / "base", "--input", data, *trust, "--out")
     command.succeeds(*words, tmp_path / "whole")
-    original, done = _Classified.__call__, []
+    original, done = Classifications.__call__, []
 
-    def stopped(table: _Classified, *arguments: object) -> object:
+    def stopped(table: Classifications, *arguments: object) -> object:
         if len(done) == 2:
             raise KeyboardInterrupt
         done.append(arguments)
         return original(table, *arguments)
 
     with monkeypatch.context() as patch:
-        patch.setattr(_Classified, "__call__", stopped)
+        patch.setattr(Classifications, "__call__", stopped)
         assert command(*words, tmp_path / "parts").code == 130
     ended = command.succeeds(*words, tmp_path / "parts")
     assert ended.out == f"2 predicted, 2 done before, in {tmp_path / 'parts'}\n"

@@ -41,7 +41,7 @@ def by_two_processes(
     """What `update(..., machine=Machine(devices=2))` makes of each method: by name, the folder of its release."""
     machine, jobs = Machine(devices=2), []
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sys.modules[update.__module__], "run_job", lambda job, _: jobs.append(job))
+        patch.setattr(sys.modules[update.__module__], "run_job", lambda job, _, **how: jobs.append(job))
         for method in methods.values():
             update(base, domain, method=method, recipe=recipe, machine=machine)
     folders = {name: out / name for name in methods}

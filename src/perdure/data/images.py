@@ -8,7 +8,8 @@ import json
 import math
 import struct
 import zlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -290,12 +291,24 @@ def _picture_errors() -> tuple[type[Exception], ...]:
     return (*theirs, OSError, SyntaxError, ValueError, EOFError, MemoryError, zlib.error, struct.error)
 
 
+@contextmanager
+def _whole_files_alone() -> Iterator[None]:
+    """Has Pillow refuse what is cut short or damaged, whatever another library has set for all (WeasyPrint does)."""
+    import PIL.ImageFile
+
+    before, PIL.ImageFile.LOAD_TRUNCATED_IMAGES = PIL.ImageFile.LOAD_TRUNCATED_IMAGES, False
+    try:
+        yield
+    finally:
+        PIL.ImageFile.LOAD_TRUNCATED_IMAGES = before
+
+
 def _pillow_pixels(
     data: bytes, header: Header, depth: int, colour: int, palette: Literal["colours", "indices"]
 ) -> Pixels:
     import PIL.Image
 
-    with PIL.Image.open(io.BytesIO(data), formats=["PNG"]) as picture:
+    with _whole_files_alone(), PIL.Image.open(io.BytesIO(data), formats=["PNG"]) as picture:
         if picture.size != header.shape[::-1]:  # a second header, and with it any size
             raise ValueError(f"one header says {header.shape}, another {picture.size[::-1]}")
         picture.load()
