@@ -152,7 +152,7 @@ def _training() -> Iterator[Goal]:
 
 def _prediction() -> Iterator[Goal]:
     volume = "256³ volume, 33 classes, QuickNAT"
-    yield Goal("prediction/volume", f"`predict_files`: {volume}", LOOP, 0.35, form="short")
+    yield Goal("prediction/volume", f"`predict_files`, bf16: {volume}", LOOP, 0.35, form="short")
     yield Goal("prediction/volume-32-true", f"the same in float32: {volume}", LOOP)
     yield Goal("prediction/memory", f"`predict_files`, peak memory: {volume}", "", 2.0, unit="GiB")
     what = "voxels that bf16 and float32 call differently, trained QuickNAT"
@@ -162,7 +162,7 @@ def _prediction() -> Iterator[Goal]:
     yield Goal("prediction/openvino-bf16", f"OpenVINO, bf16, network alone: {volume}", "the network in torch alone")
     pictures = "32 pictures of 224², ResNet-50"
     over = "a plain float32 loop over files"
-    yield Goal("prediction/resnet50", f"`predict_files`: {pictures}", over, 0.17, form="short")
+    yield Goal("prediction/resnet50", f"`predict_files`, bf16: {pictures}", over, 0.17, form="short")
     yield Goal("prediction/resnet50-openvino-f32", f"OpenVINO, float32: {pictures}", "the network in torch, one a time")
     yield Goal("prediction/resnet50-openvino-bf16", f"OpenVINO, bf16: {pictures}", "the network in torch, one a time")
     yield Goal("prediction/loader", f"reading and preparing: {volume}", "`predict_files`", 0.02, form="short")

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import csv
-import inspect
 import statistics
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import nibabel as nib
 import numpy as np
@@ -22,12 +20,12 @@ from timing import Memory, alone, clock, over, side_by_side
 from torch import nn
 
 from perdure.data import prepare_image
-from perdure.evaluation import predict_files
+from perdure.evaluation import Output, predict_files
+from perdure.evaluation.prediction_layout import Precision
 from perdure.models import QuickNAT, resnet50
 from perdure.release import Release
 
 CLASSES = 33
-FLOAT32 = "32-true"
 
 
 def segmenter(options: Options) -> Release:
@@ -49,12 +47,15 @@ def scan(options: Options, slices: int | None = None) -> Path:
     return scans.volume(options.work / f"volume-{pixels}-{number}.nii.gz", pixels, number)
 
 
-def by_library(release: Release, source: Path, options: Options, **more: Any) -> Callable[[], None]:
+def by_library(
+    release: Release, source: Path, options: Options, precision: Precision = "bf16-mixed"
+) -> Callable[[], None]:
     """`predict_files` into a new folder each time."""
 
     def predict() -> None:
         with tempfile.TemporaryDirectory() as folder:
-            result = predict_files(release, source, Path(folder) / "out", device=options.device, **more)
+            out, how = Path(folder) / "out", Output(precision=precision)
+            result = predict_files(release, source, out, device=options.device, output=how)
         assert result.written
         assert not result.failed
 
@@ -114,11 +115,12 @@ def volume(options: Options) -> Mapping[str, Found]:
 
 def others(options: Options) -> Mapping[str, Found]:
     """The library in float32 and MONAI's inferer over the loop, in turns, on fewer slices."""
-    source, works = scan(options, 32), {}
-    works["loop"] = slice_by_slice(segmenter(options).model, source, options.device)
-    if "precision" in inspect.signature(predict_files).parameters:
-        works["volume-32-true"] = by_library(segmenter(options), source, options, precision=FLOAT32)
-    works["monai"] = by_monai(segmenter(options).model, source, options)
+    source = scan(options, 32)
+    works = {
+        "loop": slice_by_slice(segmenter(options).model, source, options.device),
+        "volume-32-true": by_library(segmenter(options), source, options, "32-true"),
+        "monai": by_monai(segmenter(options).model, source, options),
+    }
     taken = side_by_side(works, options.pick(1, 2, 5), clock(options.device))
     loop = taken.pop("loop")
     note = _slices(source, loop)

@@ -6,9 +6,7 @@ would say nothing, and half of all voxels would stand between two classes.
 
 from __future__ import annotations
 
-import inspect
 import itertools
-import sys
 from collections.abc import Mapping
 
 import numpy as np
@@ -86,9 +84,6 @@ def _both(key: str, likeness: list[tuple[float, float]]) -> dict[str, Found]:
 
 def voxels(options: Options) -> Mapping[str, Found]:
     """The share of voxels that float32 and bf16 call differently; one value a test scan, of two scanners."""
-    if "precision" not in inspect.signature(Predictor).parameters:
-        sys.stderr.write("trained: skipped prediction/voxels: Predictor has no `precision` yet\n")
-        return {}
     release, dataset = learnt(options)
     exact, fast = (Predictor(release, options.device, precision=one) for one in ("32-true", "bf16-mixed"))
     cases = itertools.chain(*(_domain(dataset, name, options, release).cases("test") for name in dataset.domains[:2]))
