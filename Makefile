@@ -6,7 +6,7 @@ BIN := .venv/bin
 INSTALLED := .venv/installed
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint format mutants methods-table results bench viewer clean
+.PHONY: help demo test lint format mutants methods-table results bench viewer clean reliability fuzz soak
 
 help:
 	@echo "make demo    the main job on an embedded default; writes demo/"
@@ -18,6 +18,9 @@ help:
 	@echo "make results  the pages of docs/results, from the records in benchmarks/records"
 	@echo "make bench   speed and memory beside others; writes docs/performance-table.md (SHORT=1: some 3 minutes)"
 	@echo "make viewer  fetches NiiVue, the viewer of volumes in reports, with npm"
+	@echo "make reliability  lets faults happen at every moment of every command; writes docs/reliability.md"
+	@echo "make fuzz     reads 100,000 hostile files of every kind; writes docs/reliability.md"
+	@echo "make soak     updates one release 300 times; writes docs/reliability.md"
 	@echo "make clean   removes .venv, demo/ and all caches"
 
 $(INSTALLED): pyproject.toml constraints.txt
@@ -60,6 +63,10 @@ DEVICE ?= cpu
 bench: $(INSTALLED)
 	$(BIN)/python benchmarks/speed.py --device $(DEVICE) --form $(if $(SHORT),short,full) $(if $(ONLY),--only $(ONLY)) \
 		$(if $(AGAIN),--again) $(if $(DATA),--data $(DATA))
+
+# hours, the first two; disks are mounted for the first, which only root may do
+reliability fuzz soak: $(INSTALLED)
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/reliability.py $(if $(filter reliability,$@),faults,$@)
 
 # NiiVue draws volumes in reports; it is not ours (BSD 2-Clause) and not in git. Its archive holds no licence file: the
 # text beside it is that of its repository at the same release.

@@ -183,3 +183,16 @@ except SystemExit:
     ]
     # the best of three, because a busy machine only ever adds
     assert min(times) < 0.5
+
+
+@pytest.mark.parametrize("error", [MemoryError(), RuntimeError("DefaultCPUAllocator: can't allocate memory")])
+def test_too_little_memory_anywhere_is_a_message_and_not_a_traceback(
+    command: Command, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, error: Exception
+) -> None:
+    def fails(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr("perdure.release.read_identity", fails)
+    ended = command("inspect", tmp_path)
+    assert ended.code == 1
+    assert ended.err == "error: there is not enough memory for this. Nothing that was finished is lost.\n"

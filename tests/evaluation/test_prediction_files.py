@@ -12,6 +12,7 @@ import imagecodecs
 import nibabel as nib
 import numpy as np
 import pytest
+from filelock import FileLock
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -350,3 +351,16 @@ def test_a_dicom_series_gives_labels_on_its_grid_and_a_radiograph_gives_a_class(
     assert predict_files(volumes, tmp_path / "study" / "s1", tmp_path / "one").written == [tmp_path / "one" / names[0]]
     predict_files(classes, tmp_path / "two", tmp_path / "graded")
     assert "bright,abnormal" in (tmp_path / "graded" / TABLE).read_text()
+
+
+def test_a_second_process_that_predicts_into_the_same_folder_is_told_so(tmp_path: Path) -> None:
+    """Both would add their rows to one table."""
+    synthetic.save_image(tmp_path / "in" / "a.png", np.zeros((8, 8, 3), np.uint8))
+    made = fakes.release(fakes.Threshold((0.5,)), fakes.picture_contract())
+    (tmp_path / "out").mkdir()
+    with (
+        FileLock(tmp_path / ".out.lock"),
+        pytest.raises(EvaluationError, match="out: another process predicts into it"),
+    ):
+        predict_files(made, tmp_path / "in", tmp_path / "out")
+    assert len(predict_files(made, tmp_path / "in", tmp_path / "out").written) == 1

@@ -7,23 +7,37 @@ removing, flushing), and at the so-manieth of these something happens:
     kill    the process dies, as by `kill -9`
     error   that one operation fails (EIO), as a disk fails or a network drive that was gone for a moment
     full    from then on nothing can be written any more (ENOSPC); removing and renaming still work
+    back    from then on the clock is 400 days behind
+    ahead   from then on it is 400 days ahead
+
+or from the beginning on
+
+    memory  the process may take only so many MiB more than it has
 """
 
 from __future__ import annotations
 
 import errno
+import importlib
 import json
 import os
+import resource
 import signal
 import subprocess
 import sys
+import time
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, Self
 
 WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC
+JUMPS = {"back": -timedelta(days=400), "ahead": timedelta(days=400)}
+CLOCKS = ("update.provenance", "evidence.ledger.ledger", "evaluation.evaluate", "evidence.gate.gate",
+          "evidence.report.collect", "update.interpolation")  # fmt: skip
+"""Our modules that ask what time it is."""
 TAKES_ROOM = ("open", "os.mkdir", "os.symlink", "os.fsync", "save_file")
 
 
@@ -117,8 +131,24 @@ class _Counter:
         named = () if event == "os.fsync" else (os.fsdecode(path),)
         if self.kind == "error" and is_due:
             raise OSError(errno.EIO, os.strerror(errno.EIO), *named)
+        if self.kind in JUMPS and is_due:
+            _jump(JUMPS[self.kind])
         if self.kind == "full" and self.operations >= self.at and event in TAKES_ROOM:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), *named)
+
+
+def _jump(by: timedelta) -> None:
+    """Sets the clock, as far as Python can tell."""
+    real = time.time
+
+    class Jumped(datetime):
+        @classmethod
+        def now(cls, tz: Any = None) -> datetime:
+            return datetime.fromtimestamp(real(), tz) + by
+
+    time.time = lambda: real() + by.total_seconds()
+    for name in CLOCKS:
+        importlib.import_module(f"perdure.{name}").datetime = Jumped
 
 
 def _watched(counter: _Counter) -> None:
@@ -154,6 +184,10 @@ def _run(request: dict[str, Any], folder: Path) -> None:
         descriptor = os.open(folder / name, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
         os.dup2(descriptor, number)
         os.close(descriptor)
+    if request["kind"] == "memory":
+        used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+        most = used + request["at"] * 2**20
+        resource.setrlimit(resource.RLIMIT_AS, (most, most))
     counter = _Counter(request["under"], request["kind"], request["at"], folder / "count")
     _watched(counter)
     code: Any = 70

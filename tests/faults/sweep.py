@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import synthetic
-from faults.lab import Lab, Ran
+from faults.lab import JUMPS, Lab, Ran
 from perdure.errors import LedgerError, PerdureError
 from perdure.evaluation import Scores
 from perdure.evidence.gate.verdict import Verdict
@@ -117,6 +117,9 @@ class World:
         if kind == "kill":
             if ran.code != -9:
                 yield f"code {ran.code}"
+        elif kind in JUMPS:
+            if ran.code not in one.codes:
+                yield f"code {ran.code}: {ran.err[-300:]}"
         elif ran.code not in one.codes and not _is_named(ran):
             yield f"code {ran.code}: {ran.err[-300:]}"
         yield from self.half_written()
@@ -361,4 +364,32 @@ def at_once(world: World, other: Lab, name: str, times: int) -> Outcome:
             if ran.code not in one.codes and "another process is training here" not in ran.err:
                 outcome.wrong.append(f"code {ran.code}: {ran.err[-300:]}")
         outcome.wrong += [*world.half_written(), *world.again(one)]
+    return outcome
+
+
+def short_of_memory(world: World, sizes: Sequence[int], *more: object) -> Outcome:
+    """Trains with a large batch in a process that may take only so much memory; then with all that there is.
+
+    Args:
+        world: whose data and lab.
+        sizes: MiB that it may take on top of what it has, one run each.
+        more: options.
+    """
+    outcome = Outcome(" ".join(["train", *map(str, more)]), "memory", 0)
+    data = synthetic.write_images(world.folder / "large", domains=("a",), cases=(12, 2, 2), size=(128, 128))
+    for size in sizes:
+        shutil.rmtree(world.work)
+        world.work.mkdir()
+        where = ("--data", data, "--cache", world.work / "cache", "--domain", "a", "--out", world.work / "base")
+        words = ("train", *where, "--filters", 16, "--size", 128, "--epochs", 1, "--batch-size", 12, *more)
+        ran = world.lab(*words, under=world.work, kind="memory", at=size)
+        outcome.times += 1
+        outcome.stopped += ran.code != 0
+        last = ran.err.splitlines()[-1] if ran.err else ""
+        if ran.code and not (ran.code == 1 and last.startswith("error: ") and "memory" in last):
+            outcome.wrong.append(f"{size} MiB: code {ran.code}: {ran.err[-300:]}")
+        outcome.wrong += world.half_written()
+        again = world.lab(*words, under=world.work)
+        if again.code:
+            outcome.wrong.append(f"{size} MiB: run again: code {again.code}: {again.err[-300:]}")
     return outcome

@@ -25,6 +25,9 @@ def test_an_imported_folder_trains_a_release(command: Command, tmp_path: Path, l
     release = Release.open(base)
     assert {structure.name for structure in release.contract.structures} == {"background", "ball", "core"}
     assert release.identity.domains[0].counts.subjects["train"] >= 2
+    left = [path.read_bytes() for path in base.parent.rglob("*") if path.is_file()]
+    assert len(left) > 5
+    assert not any(secret in content for content in left for secret in (b"DOE", b"Doe", b"MRN", b"JANE"))
 
 
 def test_a_release_segments_the_series_of_an_export(command: Command, tmp_path: Path) -> None:

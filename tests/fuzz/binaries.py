@@ -359,8 +359,8 @@ def _table_changed(table: pl.DataFrame, random: Random) -> pl.DataFrame:
         lambda: table.drop(column),
         lambda: table.head(random.choice((0, 1, 7))),
         lambda: pl.concat([table] * random.choice((2, 100))),
-        lambda: table.rename({column: f"other-{len(table.columns)}"}),
-        lambda: table.with_columns(pl.lit(value).alias(f"other-{len(table.columns)}")),
+        lambda: table.rename({column: f"other-{random.random()}"}),
+        lambda: table.with_columns(pl.lit(value).alias(f"other-{random.random()}")),
         lambda: table.with_columns(pl.col(column).shift(1)),
         lambda: table.with_columns(pl.col(column).cast(pl.String, strict=False)),
     ))()  # fmt: skip

@@ -10,6 +10,7 @@ import io
 import json
 import os
 import shutil
+import zlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from pathlib import Path
@@ -281,12 +282,17 @@ class Ledger(Target):
         entries, _, head = content.partition(self.BORDER)
         self.path.write_bytes(entries)
         self.path.with_suffix(".head").write_bytes(head)
-        verification_lines(verify(self.path.parent))
         book = Book(self.path)
-        _shown(entries_table(book.readable()[-3:]))
-        with contextlib.suppress(PerdureError):
-            book.append("looked", None, domain="a")
-        book.entries()
+        # one of them an input, because each reads all of the ledger
+        kind = zlib.crc32(content) % 4
+        if kind == 0:
+            verification_lines(verify(self.path.parent))
+        elif kind == 1:
+            _shown(entries_table(book.readable()[-2:]))
+        else:
+            with contextlib.suppress(PerdureError):
+                book.append("looked", None, domain="a")
+            book.entries()
 
 
 def _shown(*parts: Any) -> None:
@@ -297,7 +303,7 @@ def _shown(*parts: Any) -> None:
 
 def targets() -> dict[str, Callable[[Path], Target]]:
     """Every target by its name."""
-    from fuzz import binaries
+    from fuzz import binaries, clinical
 
     return {
         "manifest": Manifest,
@@ -309,4 +315,5 @@ def targets() -> dict[str, Callable[[Path], Target]]:
         "run-record": RunRecord,
         "ledger": Ledger,
         **binaries.TARGETS,
+        **clinical.TARGETS,
     }

@@ -19,8 +19,25 @@ from perdure.benchmark.record import Finished, Record, RecordHeader, Row, rows_o
 from perdure.benchmark.selection import Choice, selected
 from perdure.benchmark.soundness import check_plan
 from perdure.benchmark.store import Store
+from perdure.errors import (
+    BatchNormError,
+    ConfigurationError,
+    DivergenceError,
+    MemoryShortageError,
+    MethodError,
+    NetworkError,
+    UpdateError,
+)
 from perdure.evaluation import Scores
 from perdure.release.folder import replace_file
+
+_NAMES_NOBODY = frozenset(
+    one.__name__
+    for one in (
+        BatchNormError, ConfigurationError, DivergenceError, MemoryShortageError, MethodError, NetworkError, UpdateError
+    )
+)  # fmt: skip
+"""Errors that are about settings and numbers; those of data say which file and which case it was."""
 
 RECORDS, SELECTION, FAILURES = "records.parquet", "selection.json", "failures.json"
 
@@ -147,11 +164,23 @@ class _Run:
     def _ended(self, cell: Cell, reason: str | None) -> None:
         self.over += cost(self.plan, cell)
         if reason is not None:
-            self.failures[cell] = reason
+            self.failures[cell] = recordable(reason)
         record = record_of(self.plan, cell, self.out) if reason is None else None
         if self.told is not None:
             how = reason or (record.status if record is not None else "done")
             self.told(cell, how, min(1.0, self.over / self.total), min(1.0, self.before / self.total))
+
+
+def recordable(reason: str) -> str:
+    """The reason of a failure as it may be kept: with its words where these name neither a file of data nor a patient.
+
+    Args:
+        reason: the name of an error and, behind a colon, its words; or words alone.
+    """
+    name, colon, _ = reason.partition(": ")
+    if colon and name.isidentifier() and name not in _NAMES_NOBODY:
+        return f"{name}: its words may name a patient and are not kept; the same command says them again"
+    return reason
 
 
 def cost(plan: Plan, cell: Cell) -> float:

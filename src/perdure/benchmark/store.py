@@ -246,7 +246,7 @@ def _line(text: str) -> dict[str, str] | None:
     """One line of the list; None for one that was torn by a power cut."""
     try:
         found: dict[str, str] = json.loads(text)
-    except json.JSONDecodeError:
+    except (ValueError, RecursionError):
         return None
     return found
 

@@ -95,6 +95,12 @@ def main(arguments: list[str] | None = None) -> NoReturn:
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
         code = fail(f"{where}{error.strerror or error}").exit_code
+    except (MemoryError, RuntimeError) as error:
+        from perdure.update.shortage import is_shortage
+
+        if not is_shortage(error):
+            raise
+        code = fail("there is not enough memory for this. Nothing that was finished is lost.").exit_code
     except typer.TyperException as error:
         code = error.exit_code
         if message := error.format_message():  # without one, the help was printed

@@ -55,7 +55,7 @@ def named_values(
             raise ConfigurationError(f"{option} {argument}: {key} is {values[key]!r} already; say it once.")
         try:
             values[key] = json.loads(value)
-        except json.JSONDecodeError:
+        except (ValueError, RecursionError):
             values[key] = value
     return values
 
@@ -271,6 +271,7 @@ def check_answer(model: nn.Module, contract: Contract) -> None:
     import torch
 
     from perdure.models import describe, evaluation_mode
+    from perdure.update.shortage import is_shortage
 
     spec = describe(model)
     name = type(model).__name__ if spec is None else spec.factory
@@ -279,6 +280,8 @@ def check_answer(model: nn.Module, contract: Contract) -> None:
         with evaluation_mode(model), torch.no_grad():
             output = model(torch.zeros(1, contract.channels, *size))
     except (RuntimeError, ValueError, IndexError, TypeError, AssertionError) as error:
+        if is_shortage(error):
+            raise
         found = f"{contract.channels} channel(s) of {' x '.join(map(str, size))} pixels"
         raise NetworkError(
             f"Network '{name}' does not take a training sample, {found}: {error}. "

@@ -56,7 +56,7 @@ def declared_source(folder: Path) -> str | None:
         source = tomllib.loads(path.read_text(encoding="utf-8")).get("source")
     except FileNotFoundError:
         return None
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise refusal(path, f"no readable TOML ({error})", "mend that line", "file") from error
     if source is not None and not isinstance(source, str):
         raise refusal(path, repr(source), "the folder that the images are in, as a text", "source")

@@ -81,7 +81,7 @@ class Run:
         for file in sorted(self.path.absolute().parent.glob("*/release.json")):
             try:
                 content = json.loads(file.read_text(encoding="utf-8"))
-            except (OSError, UnicodeDecodeError, json.JSONDecodeError):
+            except (OSError, ValueError, RecursionError):
                 continue  # not the one that is looked for
             if isinstance(content, dict) and content.get("id") == self.parent is not None:
                 return file.parent

@@ -16,7 +16,7 @@ from perdure.evaluation.prediction_layout import Output, bids_dataset
 from perdure.evaluation.prediction_writing import Classifications, Segmentations
 from perdure.evaluation.segmented import Segmenter
 from perdure.evaluation.views import View, ViewAggregation, view_weights
-from perdure.release.folder import replace_file
+from perdure.release.folder import held, replace_file
 
 if TYPE_CHECKING:
     from perdure.data.dicom.writing import Origin
@@ -95,12 +95,29 @@ def predict_files(
     releases, owner = checked.releases, checked.owner
     files = images_in(source, out, match)
     root = source.parent if files == [source] else source
-    names = [file.relative_to(root) for file in files]
     segmenter: Segmenter
     if len(releases) > 1:
         segmenter = ViewAggregation(releases, device, domain, weights, output.precision)
     else:
         segmenter = Predictor(releases[0], device, owner["domain"], output.precision)
+    refusal = EvaluationError(
+        f"{out}: another process predicts into it; wait until it has ended, or name another --out."
+    )
+    with held(out.absolute().parent / f".{out.name}.lock", refusal):
+        return _predicted(segmenter, out, output, owner, releases, files, root, progress)
+
+
+def _predicted(
+    segmenter: Segmenter,
+    out: Path,
+    output: Output,
+    owner: Mapping[str, Any],
+    releases: Sequence[Release],
+    files: Sequence[Path],
+    root: Path,
+    progress: Callable[[int, int], None],
+) -> Predicted:
+    names = [file.relative_to(root) for file in files]
     write: Segmentations | Classifications
     if isinstance(segmenter, Predictor) and segmenter.contract.task == "classification":
         write = Classifications(segmenter, out)
@@ -187,7 +204,7 @@ def _check_owner(out: Path, owner: Mapping[str, Any]) -> None:
     try:
         content = json.loads(record.read_text(encoding="utf-8"))
         found, place = str(content["release"]), content.get("domain")
-    except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, RecursionError, KeyError, TypeError, AttributeError) as error:
         raise EvaluationError(f"{record}: damaged; choose another --out.") from error
     if found != owner["release"]:
         raise EvaluationError(

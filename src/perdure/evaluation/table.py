@@ -9,7 +9,7 @@ from itertools import groupby
 from pathlib import Path
 
 from perdure.errors import EvaluationError
-from perdure.release.folder import replace_file
+from perdure.release.folder import naming, replace_file
 
 
 class Table:
@@ -42,7 +42,7 @@ class Table:
 
     def add(self, rows: Sequence[Sequence[str]]) -> None:
         """Adds the rows of one case."""
-        with self.path.open("ab") as file:
+        with naming(self.path), self.path.open("ab") as file:
             file.write(_lines(rows))
         self.done.add(rows[0][0])
 

@@ -34,6 +34,11 @@ def bounded(most: float) -> Iterator[None]:
         yield
 
 
+def bytes_for(weights: Mapping[str, Tensor]) -> int:
+    """How many bytes building the network of these weights may take: theirs, and what initial values take meanwhile."""
+    return 8 * sum(tensor.nbytes for tensor in weights.values()) + 2**24
+
+
 class _Bounded(TorchFunctionMode):
     def __init__(self, most: float) -> None:
         super().__init__()

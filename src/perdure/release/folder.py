@@ -10,7 +10,12 @@ import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
+
+from filelock import FileLock, Timeout
+
+if TYPE_CHECKING:
+    from perdure.errors import PerdureError
 
 
 def sha256(path: Path) -> str:
@@ -65,6 +70,26 @@ def being_replaced(path: Path, *, mode: int = 0o666) -> Iterator[BinaryIO]:
             _flush(path.parent)
     finally:
         unfinished.unlink(missing_ok=True)
+
+
+@contextmanager
+def held(lock: Path, refusal: PerdureError) -> Iterator[None]:
+    """Nobody else holds this lock meanwhile; the folder that it lies in is made if there is none.
+
+    Args:
+        lock: the file; it stays, and a process that is killed lets it go.
+        refusal: raised if somebody else holds it.
+    """
+    lock.parent.mkdir(parents=True, exist_ok=True)
+    own = FileLock(lock, timeout=0)
+    try:
+        own.acquire()
+    except Timeout as error:
+        raise refusal from error
+    try:
+        yield
+    finally:
+        own.release()
 
 
 class Folder:

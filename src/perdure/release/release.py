@@ -10,12 +10,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 
 from perdure.errors import ReleaseError
 from perdure.importance import filter_axes
 from perdure.models import build
-from perdure.models.weights import DAMAGED
+from perdure.models.bounded import bytes_for
+from perdure.models.weights import DAMAGED, safetensors
 from perdure.release.folder import Folder, sha256
 from perdure.release.identity import Ancestor, Identity, Measure
 from perdure.release.memory import Accumulated, Memory
@@ -190,14 +191,9 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
         ReleaseError: if they cannot be read.
     """
     try:
-        return load_file(path)
+        return safetensors(path)
     except (*DAMAGED, SafetensorError) as error:
         raise ReleaseError(f"{path}: damaged: {error}") from error
-
-
-def bytes_for(state: Mapping[str, Tensor]) -> int:
-    """How many bytes building the network of these weights may take: theirs, and what initial values take meanwhile."""
-    return 8 * sum(tensor.nbytes for tensor in state.values()) + 2**24
 
 
 def _flat(memory: Memory) -> dict[str, Tensor]:

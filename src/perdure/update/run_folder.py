@@ -14,12 +14,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from filelock import FileLock, Timeout
 from pydantic import BaseModel, ConfigDict
 
 from perdure.errors import UpdateError
 from perdure.models.weights import DAMAGED
-from perdure.release.folder import replace_file
+from perdure.release.folder import held, replace_file
 from perdure.release.recorded import MethodRecord, RecipeRecord
 
 if TYPE_CHECKING:
@@ -103,19 +102,12 @@ def alone_in(path: Path) -> Iterator[None]:
     Raises:
         UpdateError: if somebody does.
     """
-    path.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(path / LOCK, timeout=0)
-    try:
-        lock.acquire()
-    except Timeout as error:
-        raise UpdateError(
-            f"{path}: another process is training here, and two would mix what they write. Wait until it has ended; "
-            "the same command then goes on, or opens what was made."
-        ) from error
-    try:
+    refusal = UpdateError(
+        f"{path}: another process is training here, and two would mix what they write. Wait until it has ended; the "
+        "same command then goes on, or opens what was made."
+    )
+    with held(path / LOCK, refusal):
         yield
-    finally:
-        lock.release()
 
 
 class RunFolder:

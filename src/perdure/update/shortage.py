@@ -13,8 +13,11 @@ from perdure.models import evaluation_mode
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-_SAID = ("not enough memory", "DefaultCPUAllocator", "out of memory", "bad_alloc", "can't allocate memory")
-"""What torch's errors say, besides those of a class of their own."""
+_SAID = (
+    "not enough memory", "DefaultCPUAllocator", "out of memory", "bad_alloc", "can't allocate memory",
+    "could not create a primitive",
+)  # fmt: skip
+"""What torch's errors say, besides those of a class of their own; the last is oneDNN's only word."""
 
 _HEADROOM = 2.5
 """So many times what a forward pass keeps is free memory counted: gradients pass through it too; our choice."""

@@ -234,3 +234,17 @@ def test_a_folder_that_references_would_blow_up_is_refused_quickly(tmp_path: Pat
     folder = bundle(tmp_path / "b", config(**doubling, preprocessing={"transforms": "@x0"}))
     with pytest.raises(NetworkError, match="more than 100000 values"):
         read(folder, data)
+
+
+@pytest.mark.parametrize("dims", [1, 4, 2**40])
+def test_a_network_of_any_other_number_of_dimensions_is_refused_at_once(tmp_path: Path, data: Path, dims: int) -> None:
+    """So many axes would be counted out in memory otherwise."""
+    network = {**config()["network_def"], "spatial_dims": dims}
+    with pytest.raises(NetworkError, match=rf"spatial_dims: found {dims}; networks of 2 or 3 dimensions"):
+        read(bundle(tmp_path / "bundle", config(network_def=network)), data)
+
+
+def test_a_network_far_larger_than_its_weights_is_refused(tmp_path: Path, data: Path) -> None:
+    network = {**config()["network_def"], "channels": [4, 10**6]}
+    with pytest.raises(NetworkError, match="it would take far more memory than its weights"):
+        read(bundle(tmp_path / "bundle", config(network_def=network)), data)

@@ -58,6 +58,7 @@ def decoded(place: Path, called: str, dataset: Dataset) -> NDArray[np.integer]:
     from pydicom.pixels.utils import pixel_array
 
     syntax = dataset.file_meta.get("TransferSyntaxUID", "")
+    syntax = syntax if isinstance(syntax, str) else ""  # of a damaged file it may be several
     coding = getattr(syntax, "name", "") or "unknown coding"
     if syntax not in FAMILIES and syntax not in _PYDICOM:
         raise refusal(place, f"pixels of {called} in {coding}", "RLE, JPEG, JPEG-LS or JPEG 2000", "TransferSyntaxUID")

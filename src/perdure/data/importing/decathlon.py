@@ -41,7 +41,7 @@ def find_decathlon(source: Path, *, subject: re.Pattern[str] | None = None) -> F
         image, label = (checked_file(source, pair[key], path) for key in ("image", "label"))
         name = re.sub(r"\.(nii|nii\.gz|mgz|mgh|png)$", "", Path(image).name)
         cases.append(FoundCase(subject_in(name, subject, path), name, image, label))
-    test = about.get("test", [])
+    test = about.get("test") if isinstance(about.get("test"), list) else ()
     return Found(
         source=source,
         task="segmentation",

@@ -13,8 +13,9 @@ from perdure.evidence.audit.record import record_objections
 from perdure.evidence.audit.subjects import subject_objections
 from perdure.evidence.audit.tensors import memory_objections, weight_objections
 from perdure.models import build
+from perdure.models.bounded import bytes_for
 from perdure.release.folder import sha256
-from perdure.release.release import LARGEST_RECORD, bytes_for, read_tensors, with_id
+from perdure.release.release import LARGEST_RECORD, read_tensors, with_id
 from perdure.types import Value
 from perdure.update.intensities import FEWEST_SUBJECTS
 

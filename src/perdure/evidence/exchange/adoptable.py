@@ -84,7 +84,7 @@ def read_object(path: Path) -> dict[str, Any]:
         content = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise NetworkError(f"{path}: missing; name the folder that holds it.") from error
-    except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise NetworkError(f"{path}: no readable JSON ({error}); copy it again.") from error
     if not isinstance(content, dict):
         raise NetworkError(f"{path}: found {type(content).__name__}; it must hold an object.")

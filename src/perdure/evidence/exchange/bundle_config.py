@@ -97,7 +97,7 @@ def _yaml(path: Path) -> dict[str, Any]:
         raise NetworkError(f"{path}: needs PyYAML to be read (pip install PyYAML), or write it as JSON.") from error
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (UnicodeDecodeError, yaml.YAMLError, RecursionError) as error:
+    except (OSError, ValueError, yaml.YAMLError, RecursionError) as error:
         raise NetworkError(f"{path}: no readable YAML ({error}); copy it again.") from error
     if not isinstance(content, dict):
         raise NetworkError(f"{path}: found {type(content).__name__}; it must hold a table.")

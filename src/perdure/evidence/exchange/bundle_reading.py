@@ -26,9 +26,13 @@ from perdure.evidence.exchange.bundle import RELEASE
 from perdure.evidence.exchange.bundle_config import BundleConfig, Unknown, read_config, transforms
 from perdure.evidence.exchange.bundle_preparation import Preparation, preparation
 from perdure.models import NetworkSpec, build, load_weights
+from perdure.models.bounded import bytes_for
+from perdure.models.weights import read_weights
 from perdure.types import Contract
 
 if TYPE_CHECKING:
+    from torch import nn
+
     from perdure.data import Dataset
 
 WEIGHTS = "models/model.pt"
@@ -73,6 +77,8 @@ def read_bundle(
     found = preparation(config)
     chosen = dict(options or {})
     dims = chosen.setdefault("spatial_dims", _number(spec, ("spatial_dims", "dimensions")) or 2)
+    if dims not in (2, 3):
+        raise NetworkError(f"{config.path}: spatial_dims: found {dims}; networks of 2 or 3 dimensions are taken.")
     chosen.setdefault("size", _size(config, metadata, dims))
     chosen.setdefault("spacing", found.spacing)
     contract = dataset.default_contract(
@@ -86,9 +92,7 @@ def read_bundle(
         **_intensity_of(contract, found, options or {}),
     }
     contract = contract_of(config.path, fields)
-    network = build(spec, channels=contract.channels, classes=contract.classes, spatial_dims=contract.spatial_dims)
-    load_weights(network, folder / WEIGHTS)
-    return Adoptable(network.eval(), contract, tuple(found.differences))
+    return Adoptable(_network(folder, spec, contract), contract, tuple(found.differences))
 
 
 def _own(folder: Path, arguments: Mapping[str, Any], options: Mapping[str, Any], trusted: Sequence[str]) -> Adoptable:
@@ -99,15 +103,22 @@ def _own(folder: Path, arguments: Mapping[str, Any], options: Mapping[str, Any],
     content = read_object(path)
     spec = _validated(path, "network", content, NetworkSpec)
     contract = _validated(path, "contract", content, Contract)
+    return Adoptable(_network(folder, spec, contract, trusted), contract)
+
+
+def _network(folder: Path, spec: NetworkSpec, contract: Contract, trusted: Sequence[str] = ()) -> nn.Module:
+    """The network with the weights of the bundle; no larger than they are."""
+    weights = read_weights(folder / WEIGHTS)
     network = build(
         spec,
         channels=contract.channels,
         classes=contract.classes,
         spatial_dims=contract.spatial_dims,
         trusted=trusted,
+        most=bytes_for(weights),
     )
     load_weights(network, folder / WEIGHTS)
-    return Adoptable(network.eval(), contract)
+    return network.eval()
 
 
 def _validated(path: Path, name: str, content: Mapping[str, Any], kind: type[Kind]) -> Kind:

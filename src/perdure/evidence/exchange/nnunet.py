@@ -27,6 +27,7 @@ from perdure.evidence.exchange.adoptable import (
     structures_in_order,
 )
 from perdure.models import NetworkSpec, build
+from perdure.models.bounded import bytes_for
 from perdure.models.nnunet import CLASSES, PACKAGE, PREFIX, network_arguments, read_checkpoint
 from perdure.types import Intensity
 
@@ -104,7 +105,7 @@ def read_nnunet(
     }
     contract = contract_of(folder / PLANS, fields)
     spec = _spec(folder / PLANS, configuration.architecture)
-    network = build(spec, channels=1, classes=len(names), spatial_dims=contract.spatial_dims)
+    network = build(spec, channels=1, classes=len(names), spatial_dims=contract.spatial_dims, most=bytes_for(weights))
     own = {key: tuple(value.shape) for key, value in network.state_dict().items()}
     found = {key: tuple(value.shape) for key, value in weights.items()}
     if own != found:
