@@ -88,3 +88,19 @@ def test_a_parameter_without_a_gradient_stays_where_it_is() -> None:
         model.weight.grad = None
         optimizer.step()
     assert torch.equal(model.weight.detach(), before)
+
+
+def test_what_stays_is_what_somebody_else_has_put_there_between_two_steps() -> None:
+    """The values before a step are not read again where nobody changed them; here somebody does."""
+    model = nn.Linear(2, 1, bias=False)
+    optimizer = torch.optim.SGD(model.parameters(), lr=1.0)
+    with scaled_steps(model, optimizer, {"weight": torch.tensor([[False, True]])}):
+        for value in (1.0, 1.0, 5.0):
+            if value == 5.0:
+                with torch.no_grad():
+                    model.weight.fill_(value)
+            model.weight.grad = torch.full((1, 2), 0.5)
+            kept = model.weight[0, 0].item()
+            optimizer.step()
+            assert model.weight[0, 0].item() == kept
+    assert model.weight.tolist() == [[5.0, 4.5]]

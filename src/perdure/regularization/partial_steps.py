@@ -26,20 +26,20 @@ class Part:
 
     Args:
         parameter: of the model.
-        share: s in [0, 1], broadcastable to it.
+        share: s in [0, 1], broadcastable to it; of bool where it is 0 or 1.
     """
 
     def __init__(self, parameter: nn.Parameter, share: Tensor) -> None:
         self.parameter = parameter
         self.share = share
-        stays, goes = share == 0, share == 1
-        self._is_mask = bool((stays | goes).all())
-        self._stays = stays
+        self._is_mask = share.dtype == torch.bool or bool(((share == 0) | (share == 1)).all())
+        self._stays = share == 0 if self._is_mask else None
         self._left: Tensor | None = None
         self._layout: tuple[int, ...] | None = None
         self._ends: tuple[Tensor, Tensor] | None = None
         self._rate: float | None = None
         self._before: Tensor | None = None
+        self._version: int | None = None
 
     @torch.no_grad()
     def remember(self, optimizer: Optimizer, group: Mapping[str, Any] | None) -> None:
@@ -57,6 +57,9 @@ class Part:
                 self._rate = float(group["lr"])
                 self._before = _flat(parameter)[ends[0]] if ends[0].numel() else None
                 return
+        if self._is_mask and self._version == parameter._version:
+            # nobody has changed it since it was last put back: what stays is still what it was
+            return
         if self._before is None or self._before.shape != parameter.shape:
             self._before = torch.empty_like(parameter)
         self._before.copy_(parameter)
@@ -74,13 +77,15 @@ class Part:
             return
         before = self._before
         assert before is not None
-        if self._is_mask and not least:
+        if self._stays is not None and not least:
             if self._stays.stride() != self.parameter.stride():
                 # of the parameter's shape and layout: to spread a mask over kernels takes longer than all else
                 self._stays = torch.empty_like(self.parameter, dtype=torch.bool).copy_(self._stays)
             torch.where(self._stays, before, self.parameter, out=self.parameter)
+            self._version = self.parameter._version
             return
-        share = self.share.clamp_min(least) if least else self.share
+        share = self.share.to(self.parameter)
+        share = share.clamp_min(least) if least else share
         new = torch.lerp(before, self.parameter, share)
         # lerp turns -0 into 0, and 0 times an infinite step into NaN
         new = torch.where(share == 0, before, new)
@@ -94,7 +99,7 @@ class Part:
         flat = _flat(parameter)
         free = flat[goes] if goes.numel() else None
         if self._left is None:
-            self._left = 1 - self.share
+            self._left = 1 - self.share.to(parameter)
         parameter.addcmul_(moved, self._left, value=rate)
         if free is not None:
             flat[goes] = free
@@ -127,7 +132,6 @@ class Pull:
         self._quadratic = quadratic
         self._name = name
         self._factor = factor
-        self._place: Tensor | None = None
         self._share: Tensor | None = None
         self._ends: tuple[bool, bool] = (False, False)
         self._rate: float | None = None
@@ -147,9 +151,8 @@ class Pull:
             # written so that an a of 0 and of infinity give 0 and 1
             self._share = (1 / (1 + 1 / (rate * bend))).to(parameter)
             self._ends = bool((self._share == 0).any()), bool((self._share == 1).any())
-        if self._place is None:
-            self._place = self._quadratic.place(self._name, parameter.dtype)
-        share, place = self._share, self._place
+        # not kept: a copy of each parameter, for one pass less over it
+        share, place = self._share, self._quadratic.place(self._name, parameter.dtype)
         if not any(self._ends):
             torch.lerp(parameter, place, share, out=parameter)
             return
