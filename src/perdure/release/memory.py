@@ -153,13 +153,14 @@ class Memory:
         measure, level = self._measure(key), granularity or self.granularity
         check_choice("granularity", level, Granularity)
 
-        def averaged(values: Mapping[str, Tensor]) -> OnDemand:
-            return OnDemand(values, lambda name: aggregate({name: values[name]}, level, self.axes)[name])
+        def averaged(values: Mapping[str, Tensor], *, keep: bool) -> OnDemand:
+            return OnDemand(values, lambda name: aggregate({name: values[name]}, level, self.axes)[name], keep=keep)
 
         return Past(
-            weights=averaged(measure.weights),
+            weights=averaged(measure.weights, keep=True),
             anchor=self.anchor,
-            latest=averaged(measure.latest),
+            # only ranked, once
+            latest=averaged(measure.latest, keep=False),
             frozen=self.frozen,
             curvature=measure.curvature,
             centre=measure.centre,

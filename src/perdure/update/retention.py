@@ -154,7 +154,7 @@ def _fitted(past: Past, model: nn.Module) -> Past:
         past,
         weights=moved(past.weights),
         anchor=moved(past.anchor),
-        latest=moved(past.latest),
+        latest=moved(past.latest, keep=False),
         frozen={name: mask.to(parameters[name].device, torch.bool) for name, mask in past.frozen.items()},
         curvature=moved(past.curvature, keep=not is_here),
         centre=moved(past.centre),
