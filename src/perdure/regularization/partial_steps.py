@@ -176,10 +176,11 @@ class Pull:
         self._name = name
         self._factor = factor
         self._share: Tensor | None = None
-        self._ends: tuple[bool, bool] = (False, False)
         self._rate: float | None = None
+        self._free: Staying | None = None
+        self._held: Tensor | None = None
 
-    def __call__(self, parameter: Tensor, rate: float | Tensor) -> None:
+    def __call__(self, parameter: nn.Parameter, rate: float | Tensor) -> None:
         """Pulls it, by the share a / (1 + a) with a = f H r.
 
         Args:
@@ -189,20 +190,31 @@ class Pull:
         # under SGD it changes with the learning rate alone
         if not isinstance(rate, float) or rate != self._rate or self._share is None:
             self._rate = rate if isinstance(rate, float) else None
-            # a strength beyond the type of the parameters times an importance of 0 is NaN, and has to be 0
-            share = (self._factor * self._quadratic.bend[self._name]).nan_to_num_(0.0, float("inf"))
-            # 1 / (1 + 1 / a), so that an a of 0 and of infinity give 0 and 1
-            a = share.mul_(rate) if isinstance(rate, float) else rate * share
-            self._share = a.reciprocal_().add_(1).reciprocal_().to(parameter)
-            self._ends = bool((self._share == 0).any()), bool((self._share == 1).any())
-        # not kept: a copy of each parameter, for one pass less over it
-        share, place = self._share, self._quadratic.place(self._name, parameter.dtype)
-        if not any(self._ends):
-            torch.lerp(parameter, place, share, out=parameter)
-            return
+            self._share = self._share_at(parameter, rate)
+        if self._free is not None:
+            self._free.remember()
+        quadratic, name, share = self._quadratic, self._name, self._share
+        anchor, centre = quadratic.anchor[name].to(parameter), quadratic.centre.get(name)
+        torch.lerp(parameter, anchor, share, out=parameter)
+        if centre is not None:
+            parameter.addcmul_(share, centre.to(parameter))
         # lerp turns -0 into 0, and infinity into NaN
-        pulled = torch.where(share == 0, parameter, torch.lerp(parameter, place, share))
-        parameter.copy_(torch.where(share == 1, place, pulled))
+        if self._free is not None:
+            self._free.put_back()
+        if self._held is not None:
+            place = anchor if centre is None else anchor + centre.to(parameter)
+            parameter.copy_(torch.where(self._held, place, parameter))
+
+    def _share_at(self, parameter: nn.Parameter, rate: float | Tensor) -> Tensor:
+        # a strength beyond the type of the parameters times an importance of 0 is NaN, and has to be 0
+        bend = (self._factor * self._quadratic.bend[self._name]).nan_to_num_(0.0, float("inf"))
+        # 1 / (1 + 1 / a), so that an a of 0 and of infinity give 0 and 1
+        a = bend.mul_(rate) if isinstance(rate, float) else rate * bend
+        share = a.reciprocal_().add_(1).reciprocal_().to(parameter)
+        free, held = share == 0, share == 1
+        self._free = Staying(parameter, free) if bool(free.any()) else None
+        self._held = held if bool(held.any()) else None
+        return share
 
 
 def _moves_by_its_buffer(optimizer: Optimizer, group: Mapping[str, Any]) -> bool:
