@@ -34,6 +34,24 @@ def clock(device: str) -> Clock:
     return idle
 
 
+def as_a_command() -> None:
+    """Has this process allocate memory as Perdure's commands do, whose speed that changes."""
+    from perdure.cli.allocator import keep_memory
+
+    keep_memory()
+
+
+def several(work: Callable[[], object], times: int, now: Clock) -> list[float]:
+    """Seconds of each of several calls, after a warm-up."""
+    work()
+    taken = []
+    for _ in range(times):
+        start = now()
+        work()
+        taken.append(now() - start)
+    return taken
+
+
 def of_children() -> float:
     """Processor time of the processes that this one started and that have ended."""
     used = resource.getrusage(resource.RUSAGE_CHILDREN)
