@@ -141,6 +141,7 @@ def _training() -> Iterator[Goal]:
     for network, bound in (("quicknat-128", 0.50), ("resnet50", 0.45)):
         at, over = NETWORKS[network], "a plain float32 step: forward, loss, backward, SGD"
         yield Goal(f"training/default/{network}", f"a step as `train` runs it: {at}", over, bound, form="short")
+        yield Goal(f"training/command/{network}", f"the same in a command's process: {at}", over, bound)
         yield Goal(f"training/32-true/{network}", f"the same in float32: {at}", over)
         yield Goal(f"training/bf16-mixed/{network}", f"the same in bf16: {at}", over)
     what = "an epoch of `perdure.train` with its loss and its guards: QuickNAT, 16 slices of 128²"
@@ -152,9 +153,9 @@ def _training() -> Iterator[Goal]:
 
 def _prediction() -> Iterator[Goal]:
     volume = "256³ volume, 33 classes, QuickNAT"
-    yield Goal("prediction/volume", f"`predict_files`, bf16: {volume}", LOOP, 0.35, form="short")
-    yield Goal("prediction/volume-32-true", f"the same in float32: {volume}", LOOP)
-    yield Goal("prediction/memory", f"`predict_files`, peak memory: {volume}", "", 2.0, unit="GiB")
+    yield Goal("prediction/volume", f"`perdure predict`, bf16: {volume}", LOOP, 0.35, form="short")
+    yield Goal("prediction/volume-32-true", f"`predict_files`, float32: {volume}", LOOP)
+    yield Goal("prediction/memory", f"`perdure predict`, peak memory: {volume}", "", 2.0, unit="GiB")
     what = "voxels that bf16 and float32 call differently, trained QuickNAT"
     yield Goal("prediction/voxels", what, "all voxels", 0.001)
     yield Goal("prediction/monai", f"MONAI's SliceInferer, 8 slices a time: {volume}", LOOP)

@@ -30,9 +30,12 @@ from perdure.models import QuickNAT
 DOMAINS = (1, 2, 4, 8, 16, 32, 64)
 EXTENTS = (32, 64, 128, 256)
 CLASSES = (2, 8, 32, 128, 250)
-WIDTHS = {100_000: 220, 1_000_000: 705, 10_000_000: 2_235, 100_000_000: 7_070}
+WIDTHS = {
+    100_000: 220, 316_000: 395, 1_000_000: 705, 3_160_000: 1_255, 10_000_000: 2_235, 31_600_000: 3_974,
+    100_000_000: 7_070,
+}  # fmt: skip
 """Of two hidden layers, by the parameters that they give."""
-CASES = (10, 100, 1_000, 10_000)
+CASES = (10, 100, 1_000, 3_000, 10_000)
 
 
 def grown(
@@ -138,7 +141,7 @@ def classes_in_training(options: Options) -> Mapping[str, Found]:
 def parameters(options: Options) -> Mapping[str, Found]:
     """MAS of ever wider networks of linear layers, on 8 samples."""
     works = {}
-    for number in list(WIDTHS)[: options.pick(2, 3, 4)]:
+    for number in list(WIDTHS)[: options.pick(3, 5, 7)]:
         own = _wide(number, options)
         works[number] = lambda own=own: MAS().estimate(own.model, [own.batch])
     return grown("growth/parameters", works, options.pick(1, 2, 3), options, memory="parameters")
@@ -146,7 +149,7 @@ def parameters(options: Options) -> Mapping[str, Found]:
 
 def parameters_of_a_step(options: Options) -> Mapping[str, Found]:
     """A protected step of the optimizer of ever wider networks."""
-    numbers = list(WIDTHS)[: options.pick(2, 3, 4)]
+    numbers = list(WIDTHS)[: options.pick(3, 5, 7)]
     held = {number: Copies(_wide(number, options), 1).under("mas-lr") for number in numbers}
     return {"growth/parameters-step": _steps(held, options)}
 
@@ -170,7 +173,7 @@ def _peak_of_parameters(number: int, options: Options) -> list[float]:
 
 def cases(options: Options) -> Mapping[str, Found]:
     """A data folder of ever more cases is opened, and its domain made ready, after its files were checked once."""
-    works = {number: _opening(number, options) for number in CASES[: options.pick(2, 3, 4)]}
+    works = {number: _opening(number, options) for number in CASES[: options.pick(2, 4, 5)]}
     return grown("growth/cases", works, options.pick(1, 2, 5), options, memory="cases")
 
 

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from releases import pictures, release_of, volumes
 from results import Found
 from script import Measure, Options, run
-from timing import Memory, alone, clock, over, side_by_side
+from timing import Memory, alone, as_a_command, clock, over, side_by_side
 from torch import nn
 
 from perdure.data import prepare_image
@@ -43,7 +43,7 @@ def classifier(options: Options) -> Release:
 
 def scan(options: Options, slices: int | None = None) -> Path:
     """A volume of so many slices; of as many as the form has."""
-    pixels, number = options.pick(32, 256, 256), slices or options.pick(8, 8, 256)
+    pixels, number = options.pick(32, 256, 256), slices or options.pick(8, 16, 256)
     return scans.volume(options.work / f"volume-{pixels}-{number}.nii.gz", pixels, number)
 
 
@@ -103,14 +103,30 @@ def picture_by_picture(model: nn.Module, source: Path, device: str) -> Callable[
 
 
 def volume(options: Options) -> Mapping[str, Found]:
-    """The library over the loop, in turns; in the form `full` a whole volume, warmed up by a few slices."""
-    release, source, few = segmenter(options), scan(options), scan(options, 8)
-    model = segmenter(options).model
-    works = {"loop": slice_by_slice(model, source, options.device), "ours": by_library(release, source, options)}
-    by_library(release, few, options)()
-    slice_by_slice(model, few, options.device)()
-    taken = side_by_side(works, options.pick(1, 2, 3), clock(options.device), long=True)
-    return {"prediction/volume": Found(tuple(over(taken["ours"], taken["loop"])), _slices(source, taken["loop"]))}
+    """The library, as its command, over the loop, each in a process of its own, in turns; warmed up by a few slices."""
+    source = scan(options)
+    pairs = [
+        [alone(Path(__file__), which, *options.words)[0] for which in ("ours", "loop")]
+        for _ in range(options.pick(1, 1, 3))
+    ]
+    ours, loop = zip(*pairs, strict=True)
+    return {"prediction/volume": Found(tuple(over(ours, loop)), _slices(source, loop))}
+
+
+def _whole(which: str, options: Options) -> list[float]:
+    if which == "ours":
+        as_a_command()
+    release = segmenter(options)
+
+    def on(source: Path) -> Callable[[], None]:
+        if which == "ours":
+            return by_library(release, source, options)
+        return slice_by_slice(release.model, source, options.device)
+
+    on(scan(options, options.pick(8, 4, 8)))()
+    start, now = clock(options.device)(), clock(options.device)
+    on(scan(options))()
+    return [now() - start]
 
 
 def others(options: Options) -> Mapping[str, Found]:
@@ -186,6 +202,7 @@ def memory(options: Options) -> Mapping[str, Found]:
 
 
 def _peak(options: Options) -> list[float]:
+    as_a_command()
     used = Memory(options.device)
     by_library(segmenter(options), scan(options), options)()
     return [used.peak()]
@@ -198,7 +215,11 @@ ALL = (
     Measure(("prediction/resnet50",), classified),
     Measure(("prediction/loader",), loader),
 )
-ALONE = {"volume": _peak}
+ALONE = {
+    "volume": _peak,
+    "ours": lambda options: _whole("ours", options),
+    "loop": lambda options: _whole("loop", options),
+}
 
 if __name__ == "__main__":
     run(__file__, ALL, ALONE)

@@ -199,7 +199,8 @@ def _few(options: Options) -> Workload:
 
 
 def _peak(name: str, options: Options) -> list[float]:
-    used, own = Used(options.device), _few(options)
+    # what a release has in its files is mapped: the system may take it back at any time
+    used, own = Used(options.device, mapped=False), _few(options)
     size = sum(p.numel() * p.element_size() for p in own.model.parameters()) / 2**20
     if name == "plain":
         with plainly(own) as stepper:

@@ -7,6 +7,7 @@ import resource
 import statistics
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -31,6 +32,24 @@ def clock(device: str) -> Clock:
         return time.perf_counter()
 
     return idle
+
+
+def as_a_command() -> None:
+    """Has this process allocate memory as Perdure's commands do, whose speed that changes."""
+    from perdure.cli.allocator import keep_memory
+
+    keep_memory()
+
+
+def several(work: Callable[[], object], times: int, now: Clock) -> list[float]:
+    """Seconds of each of several calls, after a warm-up."""
+    work()
+    taken = []
+    for _ in range(times):
+        start = now()
+        work()
+        taken.append(now() - start)
+    return taken
 
 
 def of_children() -> float:
@@ -96,22 +115,32 @@ class Memory:
 
     Args:
         device: `cpu` or `cuda`.
+        mapped: whether pages of files that are mapped count too. Where they do not, the most is that of many looks, so
+            that a peak of less than a millisecond may be missed.
     """
 
-    def __init__(self, device: str) -> None:
-        self._device = device
+    def __init__(self, device: str, *, mapped: bool = True) -> None:
+        self._device, self._mapped = device, mapped
         if device == "cpu" and CLEAR.exists():
             # what importing took at the most is no part of it
             CLEAR.write_text("5", encoding="utf-8")
-        self._before = 0.0 if device == "cuda" else _resident("VmRSS")
+        self._before = 0.0 if device == "cuda" else _resident("VmRSS" if mapped else "RssAnon")
+        self._most, self._ended = self._before, threading.Event()
+        if device == "cpu" and not mapped:
+            threading.Thread(target=self._look, daemon=True).start()
+
+    def _look(self) -> None:
+        while not self._ended.wait(0.001):
+            self._most = max(self._most, _resident("RssAnon"))
 
     def peak(self) -> float:
         """The most so far."""
+        self._ended.set()
         if self._device == "cuda":
             import torch
 
             return torch.cuda.max_memory_allocated() / 2**20
-        return max(_resident("VmHWM") - self._before, LEAST)
+        return max((_resident("VmHWM") if self._mapped else self._most) - self._before, LEAST)
 
 
 STATUS, CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")

@@ -14,7 +14,7 @@ from results import Found
 from script import Measure, Options, run
 from sites import Site
 from steps import as_trained, default_precision, plainly
-from timing import clock, over, side_by_side
+from timing import alone, as_a_command, clock, over, several, side_by_side
 from workloads import Workload, workload
 
 from perdure.importance import MAS
@@ -41,6 +41,24 @@ def step(precision: str, network: str, options: Options) -> Mapping[str, Found]:
     plainly_s = statistics.median(taken["plain"])
     found = Found(tuple(over(taken["fast"], taken["plain"])), f"{note}; {plainly_s:.2f} s a plain step")
     return {f"training/{precision}/{network}": found}
+
+
+def command(network: str, options: Options) -> Mapping[str, Found]:
+    """A step in a process that allocates as commands do, over a plain one in a process of its own, in turns."""
+    pairs = [
+        [statistics.median(alone(Path(__file__), f"{how}/{network}", *options.words)) for how in ("fast", "plain")]
+        for _ in range(options.pick(1, 1, 7))
+    ]
+    note = f"{default_precision(options.device)}; {pairs[0][1]:.2f} s a plain step"
+    return {f"training/command/{network}": Found(tuple(fast / plain for fast, plain in pairs), note)}
+
+
+def _steps(how: str, network: str, options: Options) -> list[float]:
+    if how == "fast":
+        as_a_command()
+    own = workload(network, options.device, tiny=options.form == "tiny")
+    with as_trained(own) if how == "fast" else plainly(own) as stepper:
+        return several(stepper.step, options.pick(1, 2, 3), clock(options.device))
 
 
 def epoch(options: Options) -> Mapping[str, Found]:
@@ -78,10 +96,16 @@ def _measures() -> Iterator[Measure]:
         for precision in PRECISIONS:
             key = f"training/{precision}/{network}"
             yield Measure((key,), lambda options, p=precision, n=network: step(p, n, options))
+        yield Measure((f"training/command/{network}",), lambda options, n=network: command(n, options))
     yield Measure(("training/epoch",), epoch)
 
 
 ALL = tuple(_measures())
+ALONE = {
+    f"{how}/{network}": (lambda options, h=how, n=network: _steps(h, n, options))
+    for how in ("fast", "plain")
+    for network in NETWORKS
+}
 
 if __name__ == "__main__":
-    run(__file__, ALL)
+    run(__file__, ALL, ALONE)

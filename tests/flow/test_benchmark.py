@@ -192,8 +192,9 @@ def kill_at_work(worker: subprocess.Popen[bytes], name: str, address: str) -> No
         worker.kill()
 
 
-def test_a_cluster_gives_the_same_table_though_a_worker_dies(
-    config: Path, alone: Path, tmp_path: Path, cluster: tuple[str, list[subprocess.Popen[bytes]]]
+@pytest.mark.parametrize("dies", [False, True])
+def test_a_cluster_gives_the_same_table_also_if_a_worker_dies(
+    dies: bool, config: Path, alone: Path, tmp_path: Path, cluster: tuple[str, list[subprocess.Popen[bytes]]]
 ) -> None:
     address, workers = cluster
     out = tmp_path / "out"
@@ -201,8 +202,9 @@ def test_a_cluster_gives_the_same_table_though_a_worker_dies(
         [Path(sys.executable).with_name("perdure"), *words(config, out, "--engine", "dask", "--address", address)],
         stderr=subprocess.PIPE,
     )
-    until(lambda: finished(out) >= 3, run)
-    kill_at_work(workers[0], "w0", address)
+    if dies:
+        until(lambda: finished(out) >= 3, run)
+        kill_at_work(workers[0], "w0", address)
     _, errors = run.communicate(timeout=400)
     assert run.returncode == SOME_FAILED, errors.decode()
     same(out, alone)

@@ -14,6 +14,9 @@ from perdure.data import Dataset
 from perdure.data.manifest import read_description
 from perdure.errors import ConfigurationError, DataError, MethodError, PerdureError
 from perdure.evidence.gate.plan import PlanFile
+from perdure.evidence.ledger.ledger import FILE, Ledger
+from perdure.evidence.ledger.verification import verify
+from perdure.evidence.ledger.workspace import named
 from perdure.methods.composition import composed
 
 DEEP = "[" * 5000 + "]" * 5000
@@ -107,3 +110,14 @@ def test_a_plan_is_refused_with_its_words_where_json_has_none_for_them(tmp_path:
     path.write_text("format = 1\nlevel = nan\n")
     with pytest.raises(ConfigurationError, match=r"PLAN\.toml"):
         PlanFile.read(path)
+
+
+@pytest.mark.parametrize("name", ["9" * 5000, "../outside.parquet", "/etc/hostname", "a\0b", ".."])
+def test_a_name_in_a_ledger_that_is_no_plain_name_leads_nowhere(tmp_path: Path, name: str) -> None:
+    (tmp_path / "outside.parquet").write_bytes(b"")
+    workspace = tmp_path / "workspace"
+    workspace.mkdir()
+    assert named(workspace, name) is None
+    assert named(workspace, "scores.parquet") == workspace / "scores.parquet"
+    Ledger(workspace / FILE).append("evaluated", "0" * 64, file=name, scores="0" * 64)
+    assert verify(workspace).problems == ()

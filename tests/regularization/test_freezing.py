@@ -74,6 +74,38 @@ def test_a_share_is_never_exceeded_and_nothing_takes_the_place_of_what_does_not_
     assert after(Freezing(0.19), values) == [[]]
 
 
+def by_sorting(
+    omega: dict[str, Tensor], sizes: dict[str, int], fraction: float, taken: dict[str, Tensor]
+) -> dict[str, Tensor]:
+    """The slow reference: one group after the other in the order of importance, as long as they fit."""
+    places = [(name, at) for name, value in omega.items() for at in range(value.numel())]
+    free = [(name, at) for name, at in places if not taken[name].expand_as(omega[name]).flatten()[at]]
+    budget = fraction * sum(sizes[name] for name, _ in free) * (1 + 1e-12)
+    masks, spent = {name: torch.zeros_like(value, dtype=torch.bool) for name, value in omega.items()}, 0
+    for name, at in sorted(free, key=lambda place: -float(omega[place[0]].flatten()[place[1]])):
+        spent += sizes[name]
+        if spent > budget:
+            break
+        masks[name].view(-1)[at] = True
+    return masks
+
+
+@given(seed=st.integers(0, 2**20), fraction=st.floats(0.01, 1.0), levels=st.integers(1, 6), dtype=st.sampled_from(
+    (torch.float16, torch.float32, torch.float64)))  # fmt: skip
+def test_the_most_important_are_those_that_a_sort_would_take(
+    seed: int, fraction: float, levels: int, dtype: torch.dtype
+) -> None:
+    """With ties within and between tensors, numbers of both signs, and some that may not be chosen."""
+    draw = torch.Generator().manual_seed(seed)
+    shapes = {"a": (3, 2), "b": (5,), "c": (2, 1, 2), "d": (1,)}
+    omega = {name: (torch.randint(-1, levels, shape, generator=draw) / 7).to(dtype) for name, shape in shapes.items()}
+    sizes = {name: int(torch.randint(1, 9, (), generator=draw)) for name in shapes}
+    taken = {name: torch.rand(shape, generator=draw) < 0.2 for name, shape in shapes.items()}
+    found = top_share(omega, sizes, fraction, taken)
+    expected = by_sorting(omega, sizes, fraction, taken)
+    assert {name: mask.tolist() for name, mask in found.items()} == {n: m.tolist() for n, m in expected.items()}
+
+
 @pytest.mark.parametrize("percent", range(1, 101))
 def test_a_share_of_a_hundred_is_counted_exactly(percent: int) -> None:
     """0.29 of 100 is 28.999999999999996 in floating point, and still 29 parameters."""

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 
 import torch
 from torch.nn import functional
@@ -34,6 +35,8 @@ def every_cell(plan: Plan, chosen: Mapping[tuple[str, str], Settings | None]) ->
 def seconds_a_sample(plan: Plan, base: str) -> float:
     """What one training step costs on this machine, for each sample of its batch, in seconds; it is tried.
 
+    On one thread, as cells run: two that wait for each other on a busy machine can take a hundred times as long.
+
     Args:
         plan: whose network, contract and batch size.
         base: which base release's network.
@@ -49,7 +52,7 @@ def seconds_a_sample(plan: Plan, base: str) -> float:
     batch = min(BATCH, recipe.batch_size)
     inputs = torch.rand(batch, contract.channels, *contract.size, device=plan.device)
     taken = []
-    with training_mode(model, "target"):
+    with one_thread(), training_mode(model, "target"):
         for _ in range(1 + STEPS):
             started = _now(plan.device)
             try:
@@ -64,6 +67,17 @@ def seconds_a_sample(plan: Plan, base: str) -> float:
                 ) from error
             taken.append(_now(plan.device) - started)
     return min(taken[1:]) / batch
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Has torch compute on one thread inside."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def _now(device: str) -> float:

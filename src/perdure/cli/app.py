@@ -10,6 +10,7 @@ import typer
 
 from perdure import __version__
 from perdure.cli.adopt import adopt
+from perdure.cli.allocator import keep_memory
 from perdure.cli.approve import approve
 from perdure.cli.audit import audit
 from perdure.cli.benchmark import benchmark
@@ -80,6 +81,7 @@ def root(
     version: bool = typer.Option(False, "--version", callback=_version, is_eager=True, help="Print the version."),
 ) -> None:
     """Updates a deployed medical-imaging model without forgetting the domains it already serves."""
+    keep_memory()
 
 
 def main(arguments: list[str] | None = None) -> NoReturn:

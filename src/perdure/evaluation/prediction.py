@@ -34,7 +34,9 @@ if TYPE_CHECKING:
 
 MULTIPLE = 32
 """Networks that halve their input up to five times take any size that this divides."""
-SLICES_AT_ONCE = 8
+PIXELS_AT_ONCE, ON_A_CARD = 2**14, 2**20
+"""So many go through a network together, whole slices and at least one. On a processor more cost time: each layer's
+output is then so large that its memory comes anew from the system at every call."""
 
 
 def network_of(release: Release, domain: str | None) -> nn.Module:
@@ -137,8 +139,10 @@ class Predictor:
             take: given which slices, and their logits `(slices, classes, *spatial)`.
         """
         with self._measuring():
-            for start in range(0, len(pixels), SLICES_AT_ONCE):
-                part = pixels[start : start + SLICES_AT_ONCE]
+            at_once = PIXELS_AT_ONCE if torch.device(self.device).type == "cpu" else ON_A_CARD
+            together = max(1, at_once // math.prod(pixels.shape[2:]))
+            for start in range(0, len(pixels), together):
+                part = pixels[start : start + together]
                 take(slice(start, start + len(part)), self._scores(part))
 
     def values(self, pixels: Pixels, grid: Grid) -> NDArray[np.unsignedinteger]:

@@ -142,6 +142,8 @@ def _average(value: Tensor, granularity: Granularity, axis: int, groups: int) ->
 
 
 def _mean(value: Tensor, axes: list[int]) -> Tensor:
+    if all(value.shape[axis] == 1 for axis in axes):
+        return value
     # float64, so that the mean of ones is 1
     return value.mean(dim=axes, keepdim=True, dtype=torch.float64).to(value)
 

@@ -1,6 +1,6 @@
 """What does importance do to a step? One file a form."""
 
-from perdure.regularization.base import Past, Regularizer
+from perdure.regularization.base import OnDemand, Past, Regularizer
 from perdure.regularization.distillation import Distillation
 from perdure.regularization.forms import FORMS, form_from
 from perdure.regularization.freezing import Freezing, frozen_said, updates_left
@@ -14,6 +14,7 @@ __all__ = [
     "Distillation",
     "Freezing",
     "LearningRate",
+    "OnDemand",
     "Past",
     "Regularizer",
     "SurrogateLoss",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -17,6 +17,38 @@ if TYPE_CHECKING:
     from torch.optim import Optimizer
 
     from perdure.types import SumOverProcesses
+
+
+class OnDemand(Mapping[str, "Tensor"]):
+    """Tensors by name, each made when it is first asked for: what no form of restraint reads takes no memory.
+
+    Args:
+        names: of the tensors.
+        make: one of them.
+        keep: whether a tensor that was made is kept, or made anew each time.
+    """
+
+    def __init__(self, names: Iterable[str], make: Callable[[str], Tensor], *, keep: bool = True) -> None:
+        self._made: dict[str, Tensor | None] = dict.fromkeys(names)
+        self._make = make
+        self._keep = keep
+
+    def __getitem__(self, name: str) -> Tensor:
+        """The tensor of that name."""
+        found = self._made[name]
+        if found is None:
+            found = self._make(name)
+            if self._keep:
+                self._made[name] = found
+        return found
+
+    def __iter__(self) -> Iterator[str]:
+        """The names."""
+        return iter(self._made)
+
+    def __len__(self) -> int:
+        """How many there are."""
+        return len(self._made)
 
 
 @dataclass(frozen=True)

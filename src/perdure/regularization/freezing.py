@@ -70,7 +70,7 @@ class Freezing(Regularizer):
 
     @contextmanager
     def constrain(self, model: nn.Module, optimizer: Optimizer, past: Past) -> Iterator[None]:  # noqa: D102
-        share = {name: (~mask).float() for name, mask in self.frozen(past).items()}
+        share = {name: ~mask for name, mask in self.frozen(past).items()}
         held = scaled_steps if self.hold == "step" else masked_gradients
         with held(model, optimizer, share):
             yield
@@ -121,25 +121,42 @@ def top_share(
     Returns:
         Masks of the shapes of `omega`.
     """
-    flat = torch.cat([value.detach().cpu().double().flatten() for value in omega.values()])
-    weight = torch.cat([torch.full((value.numel(),), sizes[name]) for name, value in omega.items()])
-    free = torch.ones_like(flat, dtype=torch.bool)
-    if taken is not None:
-        none = torch.zeros(())
-        free = ~torch.cat(
-            [taken.get(name, none).expand_as(value).cpu().bool().flatten() for name, value in omega.items()]
-        )
-    order = torch.argsort(flat.masked_fill(~free, -torch.inf), descending=True, stable=True)
-    order = order[: int(free.sum())]
+    ranks = _ranks(omega, taken or {})
+    never = torch.iinfo(next(iter(ranks.values())).dtype).min if ranks else 0
+
+    def above(rank: int) -> int:
+        return sum(sizes[name] * int(torch.count_nonzero(one > rank)) for name, one in ranks.items())
+
     # a share such as 0.29 of 100 is 28.999... in floating point
-    within = weight[order].cumsum(0) <= fraction * int(weight[free].sum()) * (1 + 1e-12)
-    mask = torch.zeros_like(free)
-    # sums only grow, so nothing of lower rank takes the place of the first group that does not fit
-    mask[order[within]] = True
-    parts = mask.split([value.numel() for value in omega.values()])
-    return {
-        name: part.view_as(value).to(value.device) for (name, value), part in zip(omega.items(), parts, strict=True)
-    }
+    most = fraction * above(never) * (1 + 1e-12)
+    # the lowest rank above which all fit, by halving: a sort would hold ten copies of all parameters
+    low, edge = never, -never - 1
+    while edge - low > 1:
+        middle = (low + edge) // 2
+        low, edge = (low, middle) if above(middle) <= most else (middle, edge)
+    left = most - above(edge)
+    masks = {}
+    for name, rank in ranks.items():
+        mask, ties = (rank > edge).flatten(), (rank == edge).flatten().nonzero()[:, 0]
+        # nothing takes the place of the first group that does not fit
+        fit = min(len(ties), int(left // sizes[name]))
+        mask[ties[:fit]] = True
+        left = 0.0 if fit < len(ties) else left - fit * sizes[name]
+        masks[name] = mask.view_as(rank)
+    return masks
+
+
+def _ranks(omega: Mapping[str, Tensor], taken: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Whole numbers in the order of importance; the smallest that there is for what is taken."""
+    is_double = any(value.dtype == torch.float64 for value in omega.values())
+    kind, bits = (torch.float64, torch.int64) if is_double else (torch.float32, torch.int32)
+    ranks = {}
+    for name, value in omega.items():
+        # without -0; of negative numbers the larger has the smaller bits
+        rank = value.detach().to(kind).add(0.0).view(bits)
+        rank = torch.where(rank < 0, rank ^ torch.iinfo(bits).max, rank)
+        ranks[name] = rank.masked_fill_(taken[name].expand_as(rank), torch.iinfo(bits).min) if name in taken else rank
+    return ranks
 
 
 def frozen_said(frozen_share: float, settings: Mapping[str, Any]) -> str:

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 FEW = 1 / 8
 """Of a parameter's values: up to so many at the ends are put back one by one."""
+THIRD = 1 / 3
+"""Of a parameter's values: where so many stay, to name the place of each takes as much memory as a copy of all."""
 
 
 class Part:
@@ -26,15 +28,15 @@ class Part:
 
     Args:
         parameter: of the model.
-        share: s in [0, 1], broadcastable to it.
+        share: s in [0, 1], broadcastable to it; of bool where it is 0 or 1.
+        least: whether no share may be below some least one, see `rescale`.
     """
 
-    def __init__(self, parameter: nn.Parameter, share: Tensor) -> None:
+    def __init__(self, parameter: nn.Parameter, share: Tensor, *, least: bool = False) -> None:
         self.parameter = parameter
         self.share = share
-        stays, goes = share == 0, share == 1
-        self._is_mask = bool((stays | goes).all())
-        self._stays = stays
+        is_mask = share.dtype == torch.bool or bool(((share == 0) | (share == 1)).all())
+        self._staying = Staying(parameter, share == 0) if is_mask and not least else None
         self._left: Tensor | None = None
         self._layout: tuple[int, ...] | None = None
         self._ends: tuple[Tensor, Tensor] | None = None
@@ -49,6 +51,9 @@ class Part:
             optimizer: that will move it.
             group: of the optimizer; None where the step has to be looked at as a whole.
         """
+        if self._staying is not None:
+            self._staying.remember()
+            return
         parameter = self.parameter
         self._rate = None
         if group is not None and _moves_by_its_buffer(optimizer, group) and parameter.grad is not None:
@@ -69,18 +74,16 @@ class Part:
             optimizer: that has moved it.
             least: no share is below it.
         """
+        if self._staying is not None:
+            self._staying.put_back()
+            return
         if self._rate is not None:
             self._compensate(optimizer.state[self.parameter]["momentum_buffer"], self._rate)
             return
         before = self._before
         assert before is not None
-        if self._is_mask and not least:
-            if self._stays.stride() != self.parameter.stride():
-                # of the parameter's shape and layout: to spread a mask over kernels takes longer than all else
-                self._stays = torch.empty_like(self.parameter, dtype=torch.bool).copy_(self._stays)
-            torch.where(self._stays, before, self.parameter, out=self.parameter)
-            return
-        share = self.share.clamp_min(least) if least else self.share
+        share = self.share.to(self.parameter)
+        share = share.clamp_min(least) if least else share
         new = torch.lerp(before, self.parameter, share)
         # lerp turns -0 into 0, and 0 times an infinite step into NaN
         new = torch.where(share == 0, before, new)
@@ -94,7 +97,7 @@ class Part:
         flat = _flat(parameter)
         free = flat[goes] if goes.numel() else None
         if self._left is None:
-            self._left = 1 - self.share
+            self._left = 1 - self.share.to(parameter)
         parameter.addcmul_(moved, self._left, value=rate)
         if free is not None:
             flat[goes] = free
@@ -114,6 +117,51 @@ class Part:
         return self._ends
 
 
+class Staying:
+    """Those values of one parameter that stay, bit for bit, while the others take whole steps.
+
+    Args:
+        parameter: of the model.
+        stays: which, broadcastable to it.
+    """
+
+    def __init__(self, parameter: nn.Parameter, stays: Tensor) -> None:
+        self._parameter = parameter
+        self._stays = stays
+        self._any = bool(stays.any())
+        self._where = stays
+        self._kept: Tensor | None = None
+        self._seen: tuple[int, tuple[int, ...]] | None = None
+
+    def remember(self) -> None:
+        """What they are; after `put_back` they are still that, unless somebody has changed the parameter since."""
+        parameter = self._parameter
+        if not self._any or self._seen == (parameter._version, parameter.stride()):
+            return
+        if self._seen is None or self._seen[1] != parameter.stride():
+            stays = self._values(torch.empty_like(parameter, dtype=torch.bool).copy_(self._stays))
+            is_few = stays.ndim == 1 and int(stays.sum()) <= THIRD * stays.numel()
+            self._where = stays.nonzero()[:, 0] if is_few else stays
+        values = self._values(parameter)
+        self._kept = values[self._where] if self._where.dtype == torch.int64 else values.masked_select(self._where)
+
+    def put_back(self) -> None:
+        """Gives them their values again."""
+        if not self._any:
+            return
+        parameter, kept = self._parameter, self._kept
+        assert kept is not None
+        values = self._values(parameter)
+        if self._where.dtype == torch.int64:
+            values.index_copy_(0, self._where, kept)
+        else:
+            values.masked_scatter_(self._where, kept)
+        self._seen = parameter._version, parameter.stride()
+
+    def _values(self, tensor: Tensor) -> Tensor:
+        return _flat(tensor) if _is_dense(self._parameter) else tensor
+
+
 class Pull:
     """The pull of a quadratic on one parameter, after its step.
 
@@ -127,12 +175,12 @@ class Pull:
         self._quadratic = quadratic
         self._name = name
         self._factor = factor
-        self._place: Tensor | None = None
         self._share: Tensor | None = None
-        self._ends: tuple[bool, bool] = (False, False)
         self._rate: float | None = None
+        self._free: Staying | None = None
+        self._held: Tensor | None = None
 
-    def __call__(self, parameter: Tensor, rate: float | Tensor) -> None:
+    def __call__(self, parameter: nn.Parameter, rate: float | Tensor) -> None:
         """Pulls it, by the share a / (1 + a) with a = f H r.
 
         Args:
@@ -142,20 +190,31 @@ class Pull:
         # under SGD it changes with the learning rate alone
         if not isinstance(rate, float) or rate != self._rate or self._share is None:
             self._rate = rate if isinstance(rate, float) else None
-            # a strength beyond the type of the parameters times an importance of 0 is NaN, and has to be 0
-            bend = (self._factor * self._quadratic.bend[self._name]).nan_to_num(0.0, float("inf"))
-            # written so that an a of 0 and of infinity give 0 and 1
-            self._share = (1 / (1 + 1 / (rate * bend))).to(parameter)
-            self._ends = bool((self._share == 0).any()), bool((self._share == 1).any())
-        if self._place is None:
-            self._place = self._quadratic.place(self._name, parameter.dtype)
-        share, place = self._share, self._place
-        if not any(self._ends):
-            torch.lerp(parameter, place, share, out=parameter)
-            return
+            self._share = self._share_at(parameter, rate)
+        if self._free is not None:
+            self._free.remember()
+        quadratic, name, share = self._quadratic, self._name, self._share
+        anchor, centre = quadratic.anchor[name].to(parameter), quadratic.centre.get(name)
+        torch.lerp(parameter, anchor, share, out=parameter)
+        if centre is not None:
+            parameter.addcmul_(share, centre.to(parameter))
         # lerp turns -0 into 0, and infinity into NaN
-        pulled = torch.where(share == 0, parameter, torch.lerp(parameter, place, share))
-        parameter.copy_(torch.where(share == 1, place, pulled))
+        if self._free is not None:
+            self._free.put_back()
+        if self._held is not None:
+            place = anchor if centre is None else anchor + centre.to(parameter)
+            parameter.copy_(torch.where(self._held, place, parameter))
+
+    def _share_at(self, parameter: nn.Parameter, rate: float | Tensor) -> Tensor:
+        # a strength beyond the type of the parameters times an importance of 0 is NaN, and has to be 0
+        bend = (self._factor * self._quadratic.bend[self._name]).nan_to_num_(0.0, float("inf"))
+        # 1 / (1 + 1 / a), so that an a of 0 and of infinity give 0 and 1
+        a = bend.mul_(rate) if isinstance(rate, float) else rate * bend
+        share = a.reciprocal_().add_(1).reciprocal_().to(parameter)
+        free, held = share == 0, share == 1
+        self._free = Staying(parameter, free) if bool(free.any()) else None
+        self._held = held if bool(held.any()) else None
+        return share
 
 
 def _moves_by_its_buffer(optimizer: Optimizer, group: Mapping[str, Any]) -> bool:

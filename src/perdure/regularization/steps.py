@@ -44,7 +44,7 @@ def scaled_steps(
     Raises:
         MethodError: if an entry does not fit a parameter of the model.
     """
-    parts = [Part(parameter, share) for parameter, share in _shares(model, scale)]
+    parts = [Part(parameter, share, least=floor > 0) for parameter, share in _shares(model, scale)]
 
     def remember(*_: Any) -> None:
         groups = {id(p): group for group in optimizer.param_groups for p in group["params"]} if not floor else {}
@@ -286,5 +286,5 @@ def _shares(model: nn.Module, scale: Mapping[str, Tensor]) -> list[tuple[nn.Para
                 f"{tuple(parameter.shape)}."
             ) from error
         # one that is frozen now too: it may be set free before the context ends
-        shares.append((parameter, share.to(parameter)))
+        shares.append((parameter, share.to(parameter.device) if share.dtype == torch.bool else share.to(parameter)))
     return shares

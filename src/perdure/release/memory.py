@@ -8,14 +8,15 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from perdure.errors import MethodError, ReleaseError
+from perdure.errors import MethodError, ReleaseError, check_choice
 from perdure.importance import accumulate, aggregate
-from perdure.regularization import Past
+from perdure.regularization import OnDemand, Past
+from perdure.types import Granularity
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-    from perdure.types import Granularity, ParamDict
+    from perdure.types import ParamDict
 
 
 @dataclass(frozen=True)
@@ -46,12 +47,12 @@ class Accumulated:
     offset: float = 0.0
 
     @property
-    def curvature(self) -> ParamDict:
+    def curvature(self) -> Mapping[str, Tensor]:
         """The sum over domains of the scaled importance; empty where domains were not averaged or added."""
         how = self.settings.get("accumulation", "mean")
-        if how == "mean":
-            return {name: self.domains * value for name, value in self.weights.items()}
-        return dict(self.weights) if how == "sum" else {}
+        if how == "mean" and self.domains > 1:
+            return OnDemand(self.weights, lambda name: self.domains * self.weights[name], keep=False)
+        return self.weights if how in ("mean", "sum") else {}
 
     def moved(self, before: Mapping[str, Tensor], after: Mapping[str, Tensor]) -> Accumulated:
         """The same quadratics, seen from another anchor.
@@ -125,12 +126,15 @@ class Memory:
         Raises:
             MethodError: if the measure was not taken.
         """
+        return aggregate(self._measure(key).weights, granularity or self.granularity, self.axes)
+
+    def _measure(self, key: str) -> Accumulated:
         if key not in self.measures:
             raise MethodError(
                 f"The memory holds no importance {key!r}, only: {', '.join(self.measures) or 'none'}. It has to be "
                 "measured where the old data are: train or adopt with this measure there."
             )
-        return aggregate(self.measures[key].weights, granularity or self.granularity, self.axes)
+        return self.measures[key]
 
     def past(self, key: str | None, granularity: Granularity | None = None, teacher: nn.Module | None = None) -> Past:
         """What a regularizer holds on to.
@@ -146,12 +150,17 @@ class Memory:
         """
         if key is None:
             return Past(anchor=self.anchor, frozen=self.frozen, teacher=teacher)
-        weights = self.importance(key, granularity)
-        measure = self.measures[key]
+        measure, level = self._measure(key), granularity or self.granularity
+        check_choice("granularity", level, Granularity)
+
+        def averaged(values: Mapping[str, Tensor], *, keep: bool) -> OnDemand:
+            return OnDemand(values, lambda name: aggregate({name: values[name]}, level, self.axes)[name], keep=keep)
+
         return Past(
-            weights=weights,
+            weights=averaged(measure.weights, keep=True),
             anchor=self.anchor,
-            latest=aggregate(measure.latest, granularity or self.granularity, self.axes),
+            # only ranked, once
+            latest=averaged(measure.latest, keep=False),
             frozen=self.frozen,
             curvature=measure.curvature,
             centre=measure.centre,

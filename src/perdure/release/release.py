@@ -118,7 +118,9 @@ class Release:
                 f"{path / WEIGHTS}: does not fit the network {identity.network.factory}: {wrong[:5]} differ."
             )
         model.load_state_dict(state)
-        memory = _memory(read_tensors(path / MEMORY), model, identity, path / MEMORY)
+        # as read and not as copied: a large file is mapped and takes no memory
+        anchor = {name: state[name].to(parameter) for name, parameter in model.named_parameters()}
+        memory = _memory(read_tensors(path / MEMORY), anchor, model, identity, path / MEMORY)
         return cls(model.eval(), memory, identity, path.name)
 
 
@@ -240,7 +242,9 @@ def norms_in(flat: Mapping[str, Tensor], identity: Identity) -> dict[str, dict[s
     return norms
 
 
-def _memory(flat: dict[str, Tensor], model: nn.Module, identity: Identity, path: Path) -> Memory:
+def _memory(
+    flat: dict[str, Tensor], anchor: dict[str, Tensor], model: nn.Module, identity: Identity, path: Path
+) -> Memory:
     def under(prefix: str) -> dict[str, Tensor]:
         return {name.removeprefix(prefix): flat.pop(name) for name in list(flat) if name.startswith(prefix)}
 
@@ -262,7 +266,6 @@ def _memory(flat: dict[str, Tensor], model: nn.Module, identity: Identity, path:
     flat = {name: tensor for name, tensor in flat.items() if not name.startswith("norm/")}
     if flat:
         raise ReleaseError(f"{path}: holds tensors that a memory cannot have: {sorted(flat)[:5]}.")
-    anchor = {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
     memory = Memory(
         anchor, measures, statistics, frozen, {d: norm for d, norm in norms.items() if norm}, axes=filter_axes(model)
     )

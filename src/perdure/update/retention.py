@@ -13,7 +13,7 @@ import torch
 from perdure.errors import MethodError, check_choice
 from perdure.models import training_mode
 from perdure.models.batch_norm import check
-from perdure.regularization import Past, Regularizer
+from perdure.regularization import OnDemand, Past, Regularizer
 from perdure.types import Statistics
 from perdure.update.processes import sum_over_processes
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from torch.optim import Optimizer
 
     from perdure.release import Memory
-    from perdure.types import Granularity, ParamDict
+    from perdure.types import Granularity
 
 
 @dataclass(frozen=True)
@@ -144,16 +144,19 @@ def _fitted(past: Past, model: nn.Module) -> Past:
     # in half precision small importance would be 0
     types = {name: torch.promote_types(parameter.dtype, torch.float32) for name, parameter in parameters.items()}
 
-    def moved(tensors: Mapping[str, Tensor]) -> ParamDict:
-        return {name: value.to(parameters[name].device, types[name]) for name, value in tensors.items()}
+    # where nothing has to be moved, what is made anew each time can stay so
+    is_here = all(parameter.device.type == "cpu" for parameter in parameters.values())
+
+    def moved(tensors: Mapping[str, Tensor], *, keep: bool = True) -> OnDemand:
+        return OnDemand(tensors, lambda name: tensors[name].to(parameters[name].device, types[name]), keep=keep)
 
     return replace(
         past,
         weights=moved(past.weights),
         anchor=moved(past.anchor),
-        latest=moved(past.latest),
+        latest=moved(past.latest, keep=False),
         frozen={name: mask.to(parameters[name].device, torch.bool) for name, mask in past.frozen.items()},
-        curvature=moved(past.curvature),
+        curvature=moved(past.curvature, keep=not is_here),
         centre=moved(past.centre),
         sum_over_processes=sum_over_processes,
     )

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from perdure.errors import LedgerError, Problem
 from perdure.evidence.ledger.ledger import Entry, Ledger
-from perdure.evidence.ledger.workspace import entry_of, files, last_word, made, release_folders, release_problems
+from perdure.evidence.ledger.workspace import entry_of, files, last_word, made, named, release_folders, release_problems
 from perdure.release import Folder
 
 
@@ -61,15 +61,13 @@ def _parent(folder: Path, ledger: Ledger, entries: Sequence[Entry]) -> tuple[Ent
 
 def _source(workspace: Path, parent: Entry, entries: Sequence[Entry]) -> Path:
     """A folder of the workspace that holds the parent, every file of it as the ledger has it."""
-    named = workspace / str(parent.details.get("name"))
-    for folder in dict.fromkeys((named, *release_folders(workspace))):
+    own = named(workspace, parent.details.get("name")) or workspace / str(parent.release)
+    for folder in dict.fromkeys((own, *release_folders(workspace))):
         if folder.is_dir() and entry_of(folder, entries) == parent and _is_whole(folder, parent):
             return folder
-    damage = release_problems(named, parent) if named.is_dir() else ()
-    told = "\n".join(map(str, damage)) or f"{named}: there is no such folder, and no other holds the release."
-    raise LedgerError(
-        f"The parent {named.name} ({parent.release}) cannot be restored; bring back a copy of it.\n{told}"
-    )
+    damage = release_problems(own, parent) if own.is_dir() else ()
+    told = "\n".join(map(str, damage)) or f"{own}: there is no such folder, and no other holds the release."
+    raise LedgerError(f"The parent {own.name} ({parent.release}) cannot be restored; bring back a copy of it.\n{told}")
 
 
 def _copy(source: Path, out: Path, parent: Entry) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from perdure.errors import EvaluationError, Problem
 from perdure.evidence.ledger.ledger import FILE, Entry, Head, Ledger
-from perdure.evidence.ledger.workspace import entry_of, files, made, release_folders, release_problems
+from perdure.evidence.ledger.workspace import entry_of, files, made, named, release_folders, release_problems
 from perdure.release.folder import Folder, sha256
 from perdure.release.release import IDENTITY
 
@@ -77,11 +77,19 @@ def _kept(ledger: Ledger, entries: Sequence[Entry], head: str | None) -> Iterato
 
 def _folders(workspace: Path, entries: Iterable[Entry]) -> tuple[Path, ...]:
     """Release folders, hidden ones and those that have lost their `release.json` among them."""
-    named = {workspace / str(entry.details.get("name")) for entry in made(entries).values()}
+    known = {named(workspace, entry.details.get("name")) for entry in made(entries).values()} - {None}
     hidden = {
         path for path in workspace.glob(".*") if (path / IDENTITY).is_file() and not Folder.is_unfinished(path.name)
     }
-    return tuple(sorted({*release_folders(workspace), *hidden, *(folder for folder in named if folder.is_dir())}))
+    return tuple(
+        sorted(
+            {
+                *release_folders(workspace),
+                *hidden,
+                *(folder for folder in known if folder is not None and folder.is_dir()),
+            }
+        )
+    )
 
 
 def _misplaced(folder: Path, entry: Entry, entries: Sequence[Entry]) -> Iterator[Problem]:
@@ -89,12 +97,12 @@ def _misplaced(folder: Path, entry: Entry, entries: Sequence[Entry]) -> Iterator
 
     A copy under a name of its own is none.
     """
-    named = [one for one in made(entries).values() if one.details.get("name") == folder.name]
+    alike = [one for one in made(entries).values() if one.details.get("name") == folder.name]
     is_restored = any(
         one.action == "rolled back" and one.release == entry.release and one.details.get("folder") == folder.name
         for one in entries
     )
-    newest = max(named, key=lambda one: one.number, default=entry)
+    newest = max(alike, key=lambda one: one.number, default=entry)
     if newest.release != entry.release and not is_restored:
         found = f"{entry.details.get('name')} ({entry.release})"
         allowed = f"the ledger has {newest.release} under this name; put every release back in its place"
@@ -108,7 +116,8 @@ def _linked(path: Path) -> Problem:
 def _evidence(workspace: Path, entries: Sequence[Entry]) -> tuple[list[Problem], int]:
     """What is wrong with plans, scores and verdicts that stand in the workspace, and how many were compared."""
     hashes = _recorded(entries)
-    present = {name: sha256(workspace / name) for name in sorted(hashes) if (workspace / name).is_file()}
+    here = {name: named(workspace, name) for name in sorted(hashes)}
+    present = {name: sha256(path) for name, path in here.items() if path is not None and path.is_file()}
     problems = [
         Problem(str(workspace / name), "content", f"SHA-256 {found}", f"the ledger has {', '.join(hashes[name])}")
         for name, found in present.items()

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 MADE = ("trained", "adopted", "updated")
 """The actions that bring a release into being."""
+LONGEST_NAME = 255
+"""Bytes of a file's name, as most file systems have it."""
 
 
 def release_folders(workspace: Path) -> tuple[Path, ...]:
@@ -77,6 +79,12 @@ def entry_of(folder: Path, entries: Iterable[Entry]) -> Entry | None:
     alike = [e for e in known.values() if files(e) and len({*files(e).values()} - present) <= 1]
     same_name = [entry for entry in known.values() if entry.details.get("name") == folder.absolute().name]
     return max(alike or same_name, key=lambda entry: entry.number, default=None)
+
+
+def named(workspace: Path, name: object) -> Path | None:
+    """What a ledger calls by a name; None if that is no plain name of a file, for a ledger may come from anywhere."""
+    plain = isinstance(name, str) and name == Path(name).name and name not in ("", "..") and "\0" not in name
+    return workspace / name if isinstance(name, str) and plain and len(name.encode()) <= LONGEST_NAME else None
 
 
 def release_problems(folder: Path, entry: Entry) -> tuple[Problem, ...]:
