@@ -7,9 +7,7 @@ here and not from the copies of them that the bundle has.
 from __future__ import annotations
 
 import logging
-import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +16,7 @@ import torch
 
 from perdure.data import prepare_image
 from perdure.evidence.exchange.agreement import Agreement
+from perdure.evidence.exchange.quiet import quietly
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -50,7 +49,7 @@ def compared(
         DataError: if an image cannot be read or prepared.
     """
     files = list(images) or _made_up_files(release.contract, folder)
-    with _quietly():
+    with quietly("monai", logging.ERROR):
         return _compared(release, config, weights, files, "" if images else " made of noise", progress)
 
 
@@ -82,20 +81,6 @@ def _compared(
         different += int(np.count_nonzero(labels.reshape(expected.shape) != expected))
         progress(done, len(files))
     return Agreement(f"{len(files)} image{'' if len(files) == 1 else 's'}{kind}", total, different)
-
-
-@contextmanager
-def _quietly() -> Iterator[None]:
-    """Without what MONAI says of readers that are not installed and not used."""
-    log = logging.getLogger("monai")
-    level = log.level
-    log.setLevel(logging.ERROR)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        log.setLevel(level)
 
 
 def _expected(release: Predictor, file: Path) -> NDArray[np.generic]:

@@ -10,9 +10,7 @@ from __future__ import annotations
 
 import json
 import logging
-import warnings
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import replace
 from importlib.metadata import version
@@ -26,6 +24,7 @@ from perdure.errors import ConfigurationError, EvaluationError, NetworkError
 from perdure.evaluation import Predictor
 from perdure.evaluation.prediction import MULTIPLE, network_of, norm_domain
 from perdure.evidence.exchange.agreement import LIMIT, Agreement, agreement
+from perdure.evidence.exchange.quiet import quietly
 from perdure.models import QuickNAT, exportable
 from perdure.release import Memory
 from perdure.release.folder import replace_file
@@ -175,7 +174,7 @@ def _exported(network: nn.Module, contract: Contract, shapes: dict[int, Any]) ->
     # torch.export takes an extent of 1 for one that stays so, and inside a network that halves small ones come to it
     size = [max(extent, 2 * MULTIPLE) if axis in shapes else extent for axis, extent in enumerate(contract.size, 2)]
     inputs = torch.zeros(_BATCH, contract.channels, *size)
-    with _quietly(), torch.no_grad():
+    with quietly("torch", logging.CRITICAL), torch.no_grad():
         return torch.onnx.export(
             network,
             (inputs,),
@@ -185,20 +184,6 @@ def _exported(network: nn.Module, contract: Contract, shapes: dict[int, Any]) ->
             dynamic_shapes=(shapes,),
             verbose=False,
         )
-
-
-@contextmanager
-def _quietly() -> Iterator[None]:
-    """Without what torch says to its developers: what it deprecates, and traces of an export that is tried anew."""
-    log = logging.getLogger("torch")
-    level = log.level
-    log.setLevel(logging.CRITICAL)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        log.setLevel(level)
 
 
 def _metadata(release: Release, domain: str | None) -> dict[str, str]:
