@@ -68,6 +68,9 @@ def _importance() -> Iterator[Goal]:
             what = {"mas": "MAS", "fisher": 'Fisher(labels="dataset")'}[measure]
             yield Goal(f"importance/{measure}/{network}", f"{what}, exact per sample: {size}", STEP, bound, form=form)
         yield Goal(f"importance/call/{network}", f"MAS, a whole call on 16 batches: {size}", "16 such steps")
+        if network != "quicknat-256":
+            what = f"MAS, in a command's process: {size}"
+            yield Goal(f"importance/command/{network}", what, f"{STEP}, in a process of its own", bound)
         yield Goal(f"importance/loop/{network}", f"MAS, sample by sample: {size}", STEP)
     for name, what in (
         ("conv", "2 convolutions of 8 filters, 64 x 16²"),

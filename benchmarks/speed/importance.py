@@ -13,7 +13,7 @@ import torch
 from goals import NETWORKS
 from results import Found
 from script import Measure, Options, run
-from timing import Memory, alone, clock, over, side_by_side
+from timing import Memory, alone, as_a_command, clock, over, several, side_by_side
 from torch import Tensor, nn
 from torch.nn import functional
 from workloads import smooth, workload
@@ -85,6 +85,29 @@ def beside_a_step(network: str, measure: str, options: Options) -> Mapping[str, 
         note = "the first batch is measured in both ways, so that a wrong rule cannot pass"
         found[f"importance/call/{network}"] = Found((whole,), note)
     return found
+
+
+def command(network: str, options: Options) -> Mapping[str, Found]:
+    """MAS batch by batch in a process that allocates as commands do, over plain steps in a process of their own."""
+    pairs = [
+        [statistics.median(alone(Path(__file__), f"{what}/{network}", *options.words)) for what in ("batches", "steps")]
+        for _ in range(options.pick(1, 1, 5))
+    ]
+    note = f"{pairs[0][1]:.2f} s a plain step"
+    return {f"importance/command/{network}": Found(tuple(one / step for one, step in pairs), note)}
+
+
+def _batches(network: str, options: Options) -> list[float]:
+    as_a_command()
+    own = workload(network, options.device, tiny=options.form == "tiny")
+    turns = InTurns(own.batch, options.pick(2, 3, 5), lambda: None, options.device)
+    MAS().estimate(own.model, turns)
+    return turns.measured[1:]
+
+
+def _steps(network: str, options: Options) -> list[float]:
+    own = workload(network, options.device, tiny=options.form == "tiny")
+    return several(own.step, options.pick(1, 2, 4), clock(options.device))
 
 
 def small(name: str, options: Options) -> Mapping[str, Found]:
@@ -161,6 +184,8 @@ def _measures() -> Iterator[Measure]:
             keys = [f"importance/{measure}/{network}"]
             keys += [f"importance/call/{network}"] if measure == "mas" else []
             yield Measure(tuple(keys), lambda options, n=network, m=measure: beside_a_step(n, m, options))
+    for network in ("quicknat-128", "resnet50"):
+        yield Measure((f"importance/command/{network}",), lambda options, n=network: command(n, options))
     for name in ("conv", "quicknat", "mlp"):
         yield Measure((f"importance/small-{name}",), lambda options, n=name: small(n, options))
     yield Measure(("importance/error",), error)
@@ -171,7 +196,12 @@ def _measures() -> Iterator[Measure]:
 ALL = tuple(_measures())
 ALONE = {
     f"{what}/{network}": (lambda options, n=network, peak=peak: peak(n, options))
-    for what, peak in (("importance", _peak_of_importance), ("step", _peak_of_step))
+    for what, peak in (
+        ("importance", _peak_of_importance),
+        ("step", _peak_of_step),
+        ("batches", _batches),
+        ("steps", _steps),
+    )
     for network in NETWORKS
 }
 

@@ -21,9 +21,9 @@ from torch import nn
 
 from perdure.data import prepare_image
 from perdure.evaluation import Output, predict_files
-from perdure.evaluation.prediction_layout import Precision
 from perdure.models import QuickNAT, resnet50
 from perdure.release import Release
+from perdure.types import Precision
 
 CLASSES = 33
 

@@ -15,8 +15,9 @@ HEAD = """# What was reached
 
 <!-- made by `make bench`; do not edit. What the figures mean stands in performance.md -->
 
-Every figure is a ratio of two things that were measured in turns in one process, unless a unit says otherwise:
-processor time of that process{clock}, medians and quartiles over so many repeats. **Bold** is a goal that is not met.
+Every figure is a ratio of two things that were measured in turns, unless a unit says otherwise: in one process, or
+each in one of its own where commands are compared. It is of processor time{clock}; medians and quartiles over so
+many repeats. **Bold** is a goal that is not met.
 {place}
 """
 COLUMNS = "| goal | over what | wanted | reached | quartiles | repeats | remarks | command |"

@@ -34,6 +34,9 @@ Granularity: TypeAlias = Literal["parameter", "kernel", "filter"]
 Statistics: TypeAlias = Literal["target", "original", "frozen", "per-domain", "recalibrated"]
 """What batch norm does in an update, and whose statistics it uses afterwards; `models.training_mode` says each."""
 
+Precision: TypeAlias = Literal["32-true", "bf16-mixed"]
+"""Single precision, or convolutions and products in half precision."""
+
 SPLITS: tuple[Split, ...] = ("train", "val", "test")
 MAX_VOXELS = 1024**3
 """The most voxels of a volume in a file and on a network's grid, and the most numbers of a training sample."""

@@ -55,11 +55,14 @@ def test_what_is_no_larger_than_a_training_sample_is_padded_to_just_that() -> No
     assert model.seen == [(2, 1, 40, 24)]
 
 
-def test_many_slices_go_through_a_few_at_a_time_and_come_back_in_order() -> None:
+@pytest.mark.parametrize(("size", "together"), [(32, [16, 5]), (64, [4, 4, 4, 4, 4, 1]), (256, [1] * 21)])
+def test_many_slices_go_through_a_few_at_a_time_and_come_back_in_order(size: int, together: list[int]) -> None:
+    """As many as have 16,384 pixels together, and at least one."""
     model = fakes.Threshold(THRESHOLDS)
-    pixels = image(21, 1, 8, 8)
-    np.testing.assert_array_equal(predictor(model, size=(8, 8)).classes_on_network_grid(pixels), levels(pixels[:, 0]))
-    assert [seen[0] for seen in model.seen] == [8, 8, 5]
+    pixels = image(21, 1, size, size)
+    found = predictor(model, size=(size, size)).classes_on_network_grid(pixels)
+    np.testing.assert_array_equal(found, levels(pixels[:, 0]))
+    assert [seen[0] for seen in model.seen] == together
 
 
 def test_padding_is_black_as_in_training_also_after_mean_and_deviation() -> None:

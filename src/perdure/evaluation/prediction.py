@@ -15,9 +15,9 @@ from perdure.data import ImageGrid, prepare_image
 from perdure.data.geometry import centred, window
 from perdure.data.intensity import padding
 from perdure.errors import EvaluationError
-from perdure.evaluation.prediction_layout import Precision
 from perdure.evaluation.segmented import Segmented, label_values
 from perdure.models import evaluation_mode, load_batch_norm_state, make_fast, size_multiple
+from perdure.types import Precision
 
 if TYPE_CHECKING:
     from pathlib import Path

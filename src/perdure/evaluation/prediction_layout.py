@@ -14,9 +14,8 @@ from typing import TYPE_CHECKING, Literal, TypeAlias
 from perdure.errors import DataError, EvaluationError, Problem
 
 if TYPE_CHECKING:
-    from perdure.types import Contract
+    from perdure.types import Contract, Precision
 
-Precision: TypeAlias = Literal["32-true", "bf16-mixed"]
 Format: TypeAlias = Literal["nifti", "mgz", "bids", "dicom-seg"]
 
 BIDS_VERSION = "1.10.0"

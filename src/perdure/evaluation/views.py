@@ -25,8 +25,8 @@ from perdure.data.images import read_header
 from perdure.data.preparation import contract_problems
 from perdure.errors import DataError, EvaluationError
 from perdure.evaluation.prediction import Predictor
-from perdure.evaluation.prediction_layout import Precision
 from perdure.evaluation.segmented import Segmented
+from perdure.types import Precision
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -82,7 +82,8 @@ class Importance(ABC):
     def settings(self) -> dict[str, Any]:
         """The measure as plain JSON values, from which `measure_from` makes it again."""
         plain: dict[str, Any] = json.loads(json.dumps({"measure": self.name, **asdict(self)}))
-        return plain
+        # releases that knew no other have no word for it
+        return {name: value for name, value in plain.items() if (name, value) != ("precision", "32-true")}
 
     @contextmanager
     def watching(self, model: nn.Module, optimizer: Optimizer, state: dict[str, Any]) -> Iterator[None]:

@@ -14,7 +14,7 @@ from perdure.importance.base import RAW, Importance
 from perdure.importance.likelihood import LIKELIHOODS, LikelihoodName
 from perdure.importance.per_sample import Term, mean_over_terms
 from perdure.importance.scaling import Scaling
-from perdure.types import one_process
+from perdure.types import Precision, one_process
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -47,12 +47,14 @@ class Fisher(Importance):
             classifications of at most 16 classes and regressions of at most 16 values.
         likelihood: `categorical` for classifications and segmentations; `gaussian` for regressions, of variance 1.
         seed: of the draws, from 0 to 2**32 - 1.
+        precision: see `MAS`.
     """
 
     labels: Labels = "sampled"
     seed: int = 0
     likelihood: LikelihoodName = field(default="categorical", kw_only=True)
     scaling: Scaling = field(default=RAW, kw_only=True)
+    precision: Precision = field(default="32-true", kw_only=True)
 
     name = "fisher"
 
@@ -60,6 +62,7 @@ class Fisher(Importance):
         super().__post_init__()
         check_choice("labels", self.labels, Labels)
         check_choice("likelihood", self.likelihood, LikelihoodName)
+        check_choice("precision", self.precision, Precision)
         if not 0 <= self.seed < 2**32:
             raise MethodError(f"`seed` must be a whole number from 0 to 2**32 - 1; got {self.seed}.")
 
@@ -71,7 +74,7 @@ class Fisher(Importance):
         sum_over_processes: SumOverProcesses = one_process,
         watched: Mapping[str, Any] | None = None,
     ) -> ParamDict:
-        return mean_over_terms(model, batches, self._terms, torch.square, sum_over_processes)
+        return mean_over_terms(model, batches, self._terms, torch.square, sum_over_processes, self.precision)
 
     def _terms(self, inputs: Tensor, output: Tensor, target: Tensor | None) -> Iterator[Term]:
         likelihood = LIKELIHOODS[self.likelihood]

@@ -39,7 +39,7 @@ def _convolution(layer: Any, x: Tensor, g: Tensor) -> dict[str, Gradient]:
 
     def of(x: Tensor, g: Tensor, weight: Tensor, groups: int) -> Tensor:
         found = torch.ops.aten.convolution_backward(
-            g, x, weight, None, layer.stride, padding, dilation, transposed, more, groups, (False, True, False)
+            g, x, weight.to(g), None, layer.stride, padding, dilation, transposed, more, groups, (False, True, False)
         )
         return cast("Tensor", found[1])
 

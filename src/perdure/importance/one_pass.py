@@ -89,7 +89,8 @@ class OnePass:
             raise OutOfReach
         receive = self._receive
         assert receive is not None
-        found = RULES[type(layer)](layer, x, g)
+        # under autocast a layer takes its input in the type of its output
+        found = RULES[type(layer)](layer, x.to(g), g)
         for own, name in self._owners[layer].items():
             if self._uses[name] == 1:
                 receive(name, found[own])

@@ -12,6 +12,7 @@ from torch import Tensor
 from perdure.errors import MethodError
 from perdure.importance.one_pass import OnePass, OutOfReach, one_pass
 from perdure.models import evaluation_mode, fast_kernels
+from perdure.types import Precision
 
 if TYPE_CHECKING:
     from torch import nn
@@ -22,6 +23,9 @@ if TYPE_CHECKING:
 ALIKE = 0.01
 """Two ways to measure are alike when each parameter's importance differs by at most this share of it, on average: ties
 of max pools and ReLUs may fall otherwise in a batch, and a layer that was misunderstood is far off."""
+
+HALF_ALIKE = 0.05
+"""The same for half precision, as a share of the mean importance of a parameter's values."""
 
 NOISE = 1e-5
 """As a share of the most important parameter's importance: below it lies what is zero but for rounding."""
@@ -68,6 +72,7 @@ def mean_over_samples(
     objective: Callable[[Tensor, Tensor | None], Tensor],
     transform: Callable[[Tensor], Tensor],
     sum_over_processes: SumOverProcesses,
+    precision: Precision = "32-true",
 ) -> ParamDict:
     r"""The mean over samples of a transformed per-sample gradient, of one scalar a sample.
 
@@ -79,11 +84,16 @@ def mean_over_samples(
         objective: from output `(batch, classes, *spatial)` and target to one scalar a sample `(batch,)`, o above.
         transform: t above, elementwise, for example `torch.abs` or `torch.square`.
         sum_over_processes: see `Importance.estimate`.
+        precision: see `mean_over_terms`.
 
     Returns:
         See `mean_over_terms`.
     """
-    return mean_over_terms(model, batches, lambda _, out, y: [Term(objective(out, y))], transform, sum_over_processes)
+
+    def terms(_: Tensor, output: Tensor, target: Tensor | None) -> list[Term]:
+        return [Term(objective(output, target))]
+
+    return mean_over_terms(model, batches, terms, transform, sum_over_processes, precision)
 
 
 def mean_over_terms(
@@ -92,6 +102,7 @@ def mean_over_terms(
     terms: Terms,
     transform: Callable[[Tensor], Tensor],
     sum_over_processes: SumOverProcesses,
+    precision: Precision = "32-true",
 ) -> ParamDict:
     r"""The mean over samples of a weighted sum of transformed gradients.
 
@@ -99,7 +110,7 @@ def mean_over_terms(
               t\!\left(\frac{\partial\, o_k(F(x_n; \theta), y_n)}{\partial \theta}\right)
 
     The transform t is applied to each sample's gradient, never to that of a batch: the mean of |g| is not |mean of g|.
-    Sums are kept in float64, so that order and batch size do not matter; autocast is off.
+    Sums are kept in float64, so that order and batch size do not matter; a caller's autocast is off.
 
     Args:
         model: measured in evaluation mode.
@@ -107,6 +118,8 @@ def mean_over_terms(
         terms: the o and w above.
         transform: t above, elementwise, for example `torch.abs` or `torch.square`.
         sum_over_processes: see `Importance.estimate`.
+        precision: `32-true`, or `bf16-mixed`: half precision, where one pass can be had and two samples give in it what
+            they give in single precision, see `HALF_ALIKE`; elsewhere single precision.
 
     Returns:
         Parameter name to tensor, in the parameter's dtype, but at least in float32.
@@ -119,7 +132,7 @@ def mean_over_terms(
     if not parameters:
         raise MethodError("The model has no trainable parameter: set requires_grad on what importance is asked for.")
     device = next(iter(parameters.values())).device
-    sums = _Sums(model, parameters, terms, transform)
+    sums = _Sums(model, parameters, terms, transform, in_half=precision == "bf16-mixed")
     with evaluation_mode(model), fast_kernels(model), torch.enable_grad(), torch.autocast(device.type, enabled=False):
         for inputs, target in checked(batches):
             sums.add(inputs.to(device), None if target is None else target.to(device))
@@ -144,6 +157,8 @@ class _Sums:
         parameters: dict[str, nn.Parameter],
         terms: Terms,
         transform: Callable[[Tensor], Tensor],
+        *,
+        in_half: bool,
     ) -> None:
         self.model = model
         self.parameters = parameters
@@ -153,6 +168,7 @@ class _Sums:
         self.count = 0
         self._pass = one_pass(model, parameters)
         self._is_tried = False
+        self._in_half = in_half
 
     def add(self, inputs: Tensor, target: Tensor | None) -> None:
         """Adds the samples of a batch."""
@@ -169,20 +185,29 @@ class _Sums:
     def _try(self, together: OnePass, inputs: Tensor, target: Tensor | None) -> None:
         """Counts two samples in both ways; where these differ, samples of this network go one by one."""
         self._is_tried = True
-        plain, fast = self._zeros(), self._zeros()
+        plain = self._zeros()
         self._one_by_one(plain, inputs, target)
         for name, total in plain.items():
             self.totals[name] += total
         try:
-            self._together(together, fast, inputs, target)
+            if self._in_half:
+                self._in_half = self._is_like(plain, together, inputs, target, HALF_ALIKE)
+            if not self._in_half and not self._is_like(plain, together, inputs, target, ALIKE):
+                self._pass = None
         # what autograd raises where a layer's output may not be marked
         except (OutOfReach, RuntimeError):
             self._pass = None
-            return
+
+    def _is_like(
+        self, plain: ParamDict, together: OnePass, inputs: Tensor, target: Tensor | None, share: float
+    ) -> bool:
+        fast = self._zeros()
+        self._together(together, fast, inputs, target)
         floor = max(float(total.mean()) for total in plain.values()) * NOISE
-        for name, total in plain.items():
-            if not float((fast[name] - total).abs().mean()) <= max(float(total.mean()) * ALIKE, floor):
-                self._pass = None
+        return all(
+            float((fast[name] - total).abs().mean()) <= max(float(total.mean()) * share, floor)
+            for name, total in plain.items()
+        )
 
     def _one_by_one(self, totals: ParamDict, inputs: Tensor, target: Tensor | None) -> None:
         for index in range(len(inputs)):
@@ -200,7 +225,9 @@ class _Sums:
 
     def _together(self, together: OnePass, totals: ParamDict, inputs: Tensor, target: Tensor | None) -> None:
         with together.watched():
-            output = _one_tensor(together.forward(self.model, inputs))
+            with torch.autocast(inputs.device.type, torch.bfloat16, enabled=self._in_half):
+                output = _one_tensor(together.forward(self.model, inputs))
+            output = output.float() if self._in_half else output
             every = list(self.terms(inputs, output, target))
             for place, (value, weight) in enumerate(every, 1):
 
@@ -223,7 +250,9 @@ def _add_up(
     for first in range(0, samples, step):
         found = gradient(first, min(first + step, samples))
         # float64 where it costs next to nothing: the square of a small gradient would be 0 in its own type
-        part = transform(found if found.dtype == torch.float32 and step == 1 else found.double())
+        part = transform(
+            found.double() if step > 1 or found.dtype not in (torch.float32, torch.bfloat16) else found.float()
+        )
         if isinstance(weight, Tensor):
             part = part * weight[first : first + step].reshape(-1, *[1] * (part.ndim - 1)).to(part)
         elif weight != 1:

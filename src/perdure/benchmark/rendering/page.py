@@ -245,7 +245,7 @@ def _made(record: Record) -> Iterator[str]:
     yield f"Versions: {', '.join(f'{name} {version}' for name, version in header.versions.items())}"
     yield (
         f"The {header.split} split was scored {header.reads['scored']} times, a release on a domain each; "
-        f"{header.reads['repeated']} of these were repeated"
+        f"{header.reads['repeated']} of these {'was' if header.reads['repeated'] == 1 else 'were'} repeated"
     )
     if others := header.reads.get("others"):
         yield f"Other releases in the same folder were scored on it {others} times"
