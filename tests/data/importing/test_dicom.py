@@ -143,6 +143,21 @@ def test_label_maps_may_lie_beside_the_series(tmp_path: Path, written: Callable[
         find_dicom(tmp_path / "export", SALT, Chosen(label_maps=tmp_path / "truth"))
 
 
+def test_a_label_map_that_is_a_link_out_of_the_folder_is_not_followed(tmp_path: Path) -> None:
+    for name, seed in (("a", 0), ("b", 1)):
+        image, labels = head(seed)
+        files = write_series(tmp_path / "here" / "export" / name, image, AFFINE, more={"PatientID": name})
+        save(tmp_path / "here" / "truth" / f"{dcmread(files[0]).SeriesInstanceUID}.nii.gz", labels)
+    linked = min((tmp_path / "here" / "truth").iterdir())
+    linked.symlink_to(linked.rename(tmp_path / "elsewhere.nii.gz"))
+    chosen = Chosen(label_maps=tmp_path / "here" / "truth", structures={"ball": 1, "core": 2})
+    found = find_dicom(tmp_path / "here" / "export", SALT, chosen)
+    assert [why for _, why in found.failed.values()] == [
+        "labels: a label map that is a link out of the folder; put a copy of the file in its place"
+    ]
+    assert len(found.cases) == 1
+
+
 def _shift(rows: int) -> np.ndarray:
     """Keeps the rows where they are after they were counted from the other end."""
     shift = np.zeros((4, 4))

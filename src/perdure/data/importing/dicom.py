@@ -39,13 +39,16 @@ def find_dicom(
         DataError: there is no series with a label or class, or none that can be read.
     """
     chosen = chosen or Chosen()
+    if chosen.label_maps is not None:
+        # as the source, or no path in it would be relative to the folder that holds both
+        chosen = replace(chosen, label_maps=chosen.label_maps.resolve())
     base = source.resolve()
     walk = Walk(base, salt, chosen)
     files = sorted(file for file in base.rglob("*") if file.is_file() and not file.name.startswith("."))
     for done, file in enumerate(files, 1):
         walk.look(file)
         progress(done, len(files))
-    root = base if chosen.label_maps is None else _common(base, chosen.label_maps.resolve())
+    root = base if chosen.label_maps is None else _common(base, chosen.label_maps)
     grades = _grades(chosen.classes)
     made = _Cases(walk, root, grades)
     cases = [case for uid, group in walk.series.items() for case in made.of(uid, group)]
@@ -120,6 +123,9 @@ class _Cases:
         if len(maps) + len(files) > 1:
             raise refusal(self.walk.listed(uid), f"{len(maps) + len(files)} labels", "one label a series", "labels")
         if maps:
+            if not maps[0].resolve().is_relative_to(self.root):
+                allowed = "put a copy of the file in its place"
+                raise refusal(self.walk.listed(uid), "a label map that is a link out of the folder", allowed, "labels")
             return FoundCase("", "", label=_relative(self.root, maps)[0])
         if not files:
             return None
