@@ -119,6 +119,14 @@ def test_structures_may_be_chosen_and_all_others_are_background(
     dataset.check(required=("train",), cache=tmp_path / "cache")
 
 
+def test_a_class_that_no_label_names_is_refused_with_the_names_that_there_are(source: Path) -> None:
+    with pytest.raises(DataError, match="--structure: found no structure 'Bal'; the labels here name ball, core"):
+        find_dicom(source, SALT, Chosen(structures={"Bal": 1, "CORE": 2}))
+    # the background needs no name in them
+    found = find_dicom(source, SALT, Chosen(structures={"rest": 0, "CORE": 2}))
+    assert (found.labels, found.background_structures) == ({"rest": 0, "CORE": 2}, ("ball",))
+
+
 def test_contours_are_labels_too(tmp_path: Path, written: Callable[..., Dataset]) -> None:
     image, labels = head(0)
     files = write_series(tmp_path / "export" / "CT", image, AFFINE, modality="CT")

@@ -60,6 +60,8 @@ def find_dicom(
     if not chosen.structures and any(case.label for case in cases):
         allowed = "--structure NAME=VALUE for each"
         raise refusal(chosen.label_maps or source, "no names of the values in label maps", allowed, "labels")
+    if not any(case.label for case in cases):  # what a label map calls its values, only the user knows
+        _check_names(source, chosen.structures, walk.structures())
     labels = _label_set(chosen, sorted(names), sorted({case.grade for case in cases}))
     failed = {name: (_relative(root, files), why) for name, (files, why) in walk.failed.items()}
     return Found(
@@ -153,6 +155,14 @@ def _grades(table: Path | None) -> dict[str, str]:
         if grades.setdefault(row["uid"], row["class"]) != row["class"]:
             raise refusal(table, f"line {number}, a uid with another class before", "each uid has one class", "uid")
     return grades
+
+
+def _check_names(source: Path, structures: Mapping[str, int], present: set[str]) -> None:
+    """Refuses classes that no label has: under a mistyped name the structure itself would be background."""
+    keys = {name: structure_key(name) for name, value in structures.items() if value}
+    if unknown := sorted(name for name, key in keys.items() if key not in present):
+        allowed = f"the labels here name {', '.join(sorted(present - {''})) or 'none'}"
+        raise refusal(source, f"no structure {', '.join(map(repr, unknown))}", allowed, "--structure")
 
 
 def _label_set(chosen: Chosen, names: list[str], grades: list[str]) -> dict[str, int | list[int]]:

@@ -13,6 +13,7 @@ from perdure.data.content import refusal
 from perdure.data.dicom.instances import Instance, instance_of
 from perdure.data.dicom.labels import Reference, reference
 from perdure.data.dicom.opening import looks_like_dicom, no_image, quiet, read_dataset, reading
+from perdure.data.manifest import structure_key
 from perdure.data.places import LIST_SUFFIX, LISTS
 from perdure.data.pseudonyms import pseudonym
 from perdure.errors import DataError
@@ -146,6 +147,11 @@ class Walk:
         else:
             return True
         return False
+
+    def structures(self) -> set[str]:
+        """The keys of all structures that SEG and RTSTRUCT of the series here name."""
+        named = [made_on.structures for uid in self.series for made_on in self.labels.get(uid, {}).values()]
+        return {structure_key(name) for names in named for name in names}
 
     def left_out(self) -> list[str]:
         """What is in the folder and was passed over, with its number."""
