@@ -138,6 +138,18 @@ def test_an_open_contour_is_refused(label: Callable[[str], Path]) -> None:
     assert "a contour of 'Left Kidney' in label.dcm of kind OPEN_PLANAR" in refusal(path)
 
 
+@pytest.mark.parametrize("kind", ["POINT", "OPEN_PLANAR"])
+def test_a_point_or_line_is_passed_over_where_its_region_is_background(label: Callable[[str], Path], kind: str) -> None:
+    path = label("RTSTRUCT")
+    dataset = dcmread(path)
+    for contour in dataset.ROIContourSequence[1].ContourSequence:
+        contour.ContourGeometricType, contour.ContourData = kind, contour.ContourData[:3]
+    dataset.save_as(path)
+    assert f"a contour of 'TUMOUR' in label.dcm of kind {kind}" in refusal(path)
+    read = read_labels(path, path.parent / "s", {"left_kidney": 7, "tumour": 0})
+    np.testing.assert_array_equal(read.pixels, np.where(labels() == 7, 7, 0))
+
+
 def test_structures_that_overlap_are_refused(label: Callable[[str], Path]) -> None:
     path = label("RTSTRUCT")
     dataset = dcmread(path)

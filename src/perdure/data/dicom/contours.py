@@ -9,7 +9,7 @@ another is a hole. Slices without a contour have none of the region; nothing is 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,14 +19,25 @@ import numpy as np
 from perdure.data.content import refusal
 from perdure.data.dicom.series import Series
 from perdure.data.dicom.stack import UNEVEN
+from perdure.data.manifest import structure_key
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
     from pydicom import Dataset
 
 
-def regions(place: Path, called: str, dataset: Dataset, series: Series) -> Iterator[tuple[str, int, NDArray[np.bool_]]]:
+def regions(
+    place: Path, called: str, dataset: Dataset, series: Series, wanted: Container[str]
+) -> Iterator[tuple[str, int, NDArray[np.bool_]]]:
     """Of each region in each slice: its name, the number of the slice, and where it is `(rows, columns)`.
+
+    Args:
+        place: what the user has named.
+        called: what the file is called in errors.
+        dataset: the RTSTRUCT.
+        series: that it was made on.
+        wanted: keys of the regions that are looked at. Any other may be a point or an open line, such as an isocentre;
+            it comes once, and is nowhere.
 
     Raises:
         DataError: a contour is open, or lies on no slice; the image is a picture.
@@ -44,7 +55,8 @@ def regions(place: Path, called: str, dataset: Dataset, series: Series) -> Itera
         if number not in names:
             raise refusal(place, f"region {number} of {called}", "each has a name", "StructureSetROISequence")
         masks: dict[int, NDArray[np.bool_]] = defaultdict(lambda: np.zeros((rows, columns), np.bool_))
-        for contour in region.get("ContourSequence") or ():
+        is_wanted = structure_key(names[number]) in wanted
+        for contour in region.get("ContourSequence") or () if is_wanted else ():
             about = f"a contour of {names[number][:64]!r} in {called}"
             k, points = _on_slice(place, about, contour, to_voxels, depth)
             masks[k] ^= _inside(points, (rows, columns))

@@ -54,8 +54,11 @@ def read_dicom_labels(place: Path, image: Path, values: Mapping[str, int]) -> Im
         if made_on.series != series.uid or of_picture:
             found = f"{called}, made on {'another image' if made_on.series else 'no image that it names'}"
             raise refusal(place, found, "name the label of this image", "ReferencedSeriesSequence")
-        named = segments if modality == "SEG" else regions
-        labels = _claimed(place, named(place, called, dataset, series), series, values)
+        if modality == "SEG":
+            parts = segments(place, called, dataset, series)
+        else:
+            parts = regions(place, called, dataset, series, {key for key, value in values.items() if value})
+        labels = _claimed(place, parts, series, values)
     return Image(series.header, labels, None)
 
 
