@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from pydicom import dcmread
 
-from dicoms import write_contours, write_picture, write_series
+from dicoms import write_contours, write_picture, write_segmentation, write_series
 from layouts import AFFINE, head, save, write_export
 from perdure.data import Dataset
 from perdure.data.images import read_image, read_labels
@@ -228,6 +228,71 @@ def test_a_series_without_a_patient_is_refused(source: Path) -> None:
     found = find_dicom(source, SALT)
     assert any("whose it is has to be known" in why for _, why in found.failed.values())
     assert len(found.cases) == 3
+
+
+NOISE = np.random.default_rng(0).bytes(20_000)
+
+
+@pytest.mark.parametrize("damage", ["empty", "noise", "zeros", "cut in its header", "cut in its first element"])
+@pytest.mark.parametrize("suffix", ["", ".dcm", ".17"])
+def test_a_damaged_last_slice_is_named_and_its_series_is_not_imported_short(
+    tmp_path: Path, damage: str, suffix: str
+) -> None:
+    for number in range(2):
+        image, labels = head(number)
+        names = [f"IM{k:02}{suffix}" for k in range(image.shape[2])]
+        where = tmp_path / "export" / f"{number}"
+        files = write_series(where, image, AFFINE, names=names, more={"PatientID": f"MRN-{number}"})
+        labels[:, :, -1] = 0
+        write_segmentation(tmp_path / "export" / f"s{number}.dcm", files, labels, {1: "Ball", 2: "Core"})
+    whole = files[-1].read_bytes()
+    damaged = {
+        "empty": b"", "noise": NOISE, "zeros": bytes(5000), "cut in its header": whole[:300],
+        "cut in its first element": whole[:140],
+    }  # fmt: skip
+    files[-1].write_bytes(damaged[damage])
+    for name, content in (("DICOMDIR", NOISE), ("README", b"by hand\n"), ("a.png", b"\x89PNG\r\n\0"), ("b.txt", b"")):
+        (files[-1].parent / name).write_bytes(content)
+    found = find_dicom(tmp_path / "export", SALT)
+    assert len(found.cases) == 1
+    assert found.left_out == ("4 file(s) that are no DICOM",)
+    (own,) = [why for names, why in found.failed.values() if len(names) == 1]
+    assert "file 1, " in own
+    (of_series,) = [why for names, why in found.failed.values() if len(names) == 15]
+    assert of_series == (
+        "slices: 1 file(s) in its folder that cannot be read; "
+        "they may be slices of it: fetch them again, or remove them"
+    )
+
+
+def test_a_damaged_file_among_several_series_is_named_and_stops_none(source: Path) -> None:
+    (min(source.rglob("IM3")).with_name("IM950")).write_bytes(b"")
+    found = find_dicom(source, SALT)
+    assert len(found.cases) == 4
+    assert [(len(names), why.partition(";")[0]) for names, why in found.failed.values()] == [
+        (1, "content: file 1, which is empty, unreadable or damaged and lies beside DICOM files")
+    ]
+
+
+def test_a_label_that_is_cut_short_is_named(source: Path) -> None:
+    label = min(source.rglob("IM900"))
+    label.write_bytes(label.read_bytes()[:400])
+    found = find_dicom(source, SALT)
+    assert len(found.cases) == 3
+    assert "ends before it says what series it belongs to" in "".join(why for _, why in found.failed.values())
+
+
+def test_a_file_that_cannot_be_read_is_named(source: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file, opened = min(source.rglob("IM15")), Path.open
+
+    def refusing(path: Path, *args: object, **options: object) -> object:
+        if path == file:
+            raise PermissionError(13, "Permission denied")
+        return opened(path, *args, **options)
+
+    monkeypatch.setattr(Path, "open", refusing)
+    found = find_dicom(source, SALT)
+    assert any("empty, unreadable or damaged" in why for _, why in found.failed.values())
 
 
 def test_columns_are_those_that_have_something_in_them(source: Path, written: Callable[..., Dataset]) -> None:

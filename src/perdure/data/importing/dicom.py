@@ -48,6 +48,7 @@ def find_dicom(
     for done, file in enumerate(files, 1):
         walk.look(file)
         progress(done, len(files))
+    walk.end()
     root = base if chosen.label_maps is None else _common(base, chosen.label_maps)
     grades = _grades(chosen.classes)
     made = _Cases(walk, root, grades)
@@ -102,8 +103,11 @@ class _Cases:
                 if group.failure:
                     raise refusal(place, "a file that cannot be read", group.failure)
                 series = assembled(place, instances or tuple(group.instances))
-                if uid == "" or len(group.patients) > 1 or "" in {patient for _, patient in group.patients}:
-                    found = "several patients" if len(group.patients) > 1 else "no PatientID or SeriesInstanceUID"
+                if not pictures and (damaged := self.walk.damaged_beside(uid)):
+                    found = f"{damaged} file(s) in its folder that cannot be read"
+                    raise refusal(place, found, "they may be slices of it: fetch them again, or remove them", "slices")
+                if len(group.patients) > 1 or "" in {patient for _, patient in group.patients}:
+                    found = "several patients" if len(group.patients) > 1 else "no PatientID"
                     raise refusal(place, found, "whose it is has to be known, or splits would mix people", "PatientID")
             except DataError as error:
                 self.walk.fail(place.name.removesuffix(LIST_SUFFIX), files, error)

@@ -12,7 +12,15 @@ from typing import TYPE_CHECKING
 from perdure.data.content import refusal
 from perdure.data.dicom.instances import Instance, instance_of
 from perdure.data.dicom.labels import Reference, reference
-from perdure.data.dicom.opening import looks_like_dicom, no_image, quiet, read_dataset, reading
+from perdure.data.dicom.opening import (
+    is_cut_short,
+    is_of_another_kind,
+    looks_like_dicom,
+    no_image,
+    quiet,
+    read_dataset,
+    reading,
+)
 from perdure.data.manifest import structure_key
 from perdure.data.places import LIST_SUFFIX, LISTS
 from perdure.data.pseudonyms import pseudonym
@@ -28,6 +36,7 @@ _TAGS = {
     "station": "StationName",
     "institution": "InstitutionName",
 }
+_NO_DICOM = "file(s) that are no DICOM"
 _LABELS = ("SEG", "RTSTRUCT")
 
 
@@ -104,17 +113,24 @@ class Walk:
         self.labels: dict[str, dict[Path, Reference]] = defaultdict(dict)
         self.failed: dict[str, tuple[list[Path], str]] = {}
         self.passed: Counter[str] = Counter()
+        self.damaged: Counter[Path] = Counter()  # by folder
+        self._series_in: dict[Path, set[str]] = defaultdict(set)
+        self._endings: dict[Path, set[str]] = defaultdict(set)  # of DICOM files, by folder
+        self._others: list[Path] = []
 
     def look(self, file: Path) -> None:
         """Sorts one file in."""
-        if file.name == "DICOMDIR" or not looks_like_dicom(file):
-            self.passed["file(s) that are no DICOM"] += 1
+        if file.name == "DICOMDIR":
+            self.passed[_NO_DICOM] += 1
             return
-        place = Path(self._pseudonym(str(file.relative_to(self.source))))
+        if not looks_like_dicom(file):
+            self._others.append(file)
+            return
+        place = self._place(file)
         try:
             if not file.resolve().is_relative_to(self.source):
                 raise refusal(place, "a link that leads out of the folder", "import the folder that the file is in")
-            dataset = read_dataset(place, file, "file 1")
+            dataset = self._opened(place, file)
             with reading(place, "file 1"), quiet():
                 said = Said.of(dataset)
             if said.modality in _LABELS:
@@ -127,9 +143,42 @@ class Walk:
         except DataError as error:
             self.fail(place.name, [file], error)
 
+    def _opened(self, place: Path, file: Path) -> Dataset:
+        try:
+            dataset = read_dataset(place, file, "file 1")
+            with reading(place, "file 1"), quiet():
+                if is_cut_short(dataset):
+                    found = "file 1, which ends before it says what series it belongs to"
+                    raise refusal(place, found, "the file is damaged: fetch it again", "SeriesInstanceUID")
+        except DataError:
+            self.damaged[file.parent] += 1
+            raise
+        self._endings[file.parent].add(_ending(file))
+        return dataset
+
+    def end(self) -> None:
+        """Tells damaged files from those of another kind, when it is known in which folders DICOM files are."""
+        for file in self._others:
+            endings = self._endings.get(file.parent)
+            if endings is None or _ending(file) not in {"", *endings} or is_of_another_kind(file):
+                self.passed[_NO_DICOM] += 1
+                continue
+            self.damaged[file.parent] += 1
+            found = "file 1, which is empty, unreadable or damaged and lies beside DICOM files"
+            allowed = "it may be one of them: fetch it again, or remove it"
+            self.fail(self._place(file).name, [file], refusal(self._place(file), found, allowed))
+
+    def _place(self, file: Path) -> Path:
+        return Path(self._pseudonym(str(file.relative_to(self.source))))
+
+    def damaged_beside(self, uid: str) -> int:
+        """How many damaged files may be slices of a series, because they lie in a folder with no other."""
+        return sum(number for folder, number in self.damaged.items() if self._series_in[folder] == {uid})
+
     def _add(self, file: Path, said: Said, dataset: Dataset) -> None:
         group = self.series[said.series]
         group.files.append(file)
+        self._series_in[file.parent].add(said.series)
         group.patients.add(said.patient)
         group.study = said.study
         group.tags |= said.tags
@@ -169,6 +218,11 @@ class Walk:
     def fail(self, name: str, files: list[Path], error: DataError) -> None:
         """Notes what cannot be imported."""
         self.failed[name] = (files, _reason(error))
+
+
+def _ending(file: Path) -> str:
+    """`.dcm`, `.ima` ...; none of a name that ends in a UID or in a number."""
+    return file.suffix.lower() if re.fullmatch(r"\.[A-Za-z]\w{0,7}", file.suffix) else ""
 
 
 def _reason(error: DataError) -> str:
