@@ -11,6 +11,7 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import pytest
+from highdicom.seg import SegmentationTypeValues
 from pydicom import dcmread
 
 from dicoms import write_contours, write_picture, write_segmentation, write_series
@@ -134,6 +135,69 @@ def test_contours_are_labels_too(tmp_path: Path, written: Callable[..., Dataset]
     dataset = written(find_dicom(tmp_path / "export", SALT))
     dataset.check(required=(), cache=tmp_path / "cache")
     assert dataset.description.modality == "CT"
+
+
+def write_two(folder: Path) -> list[np.ndarray]:
+    """Two patients, a series each in a folder; returns the labels."""
+    both = [head(number) for number in range(2)]
+    for number, (image, _) in enumerate(both):
+        write_series(folder / f"{number}", image, AFFINE, more={"PatientID": f"MRN-{number}"})
+    return [labels for _, labels in both]
+
+
+@pytest.mark.parametrize(
+    ("fault", "message"),
+    [
+        ("fractional", "SegmentationType: FRACTIONAL in file 17"),
+        ("segment without a name", "SegmentSequence: segment 2 of file 17"),
+        ("off the grid", "content: frame 1 of file 17, which is on no slice"),
+        ("point", "ContourSequence: a contour of 'Core' in file 17 of kind POINT"),
+        ("nameless", "structures: a structure in file 17 without a letter or digit in its name; name it, or choose"),
+    ],
+)
+def test_a_truth_whose_header_says_that_it_cannot_be_read_is_named_and_all_others_are_imported(
+    tmp_path: Path, written: Callable[..., Dataset], fault: str, message: str
+) -> None:
+    truths = write_two(tmp_path / "export")
+    for number, labels in enumerate(truths):
+        files = sorted((tmp_path / "export" / f"{number}").iterdir())
+        kind = SegmentationTypeValues["FRACTIONAL" if fault == "fractional" and number else "BINARY"]
+        write_segmentation(tmp_path / "export" / f"{number}.seg", files, labels, {1: "Ball", 2: "Core"}, kind)
+    path = tmp_path / "export" / "1.seg"
+    dataset = dcmread(path)
+    if fault == "segment without a name":
+        del dataset.SegmentSequence[1]
+    if fault == "off the grid":
+        dataset.PerFrameFunctionalGroupsSequence[0].PlanePositionSequence[0].ImagePositionPatient[2] += 0.5
+    if fault == "nameless":
+        dataset.SegmentSequence[1].SegmentLabel = "??"
+    if fault == "point":
+        dataset = dcmread(write_contours(path, files, labels, AFFINE, {1: "Ball", 2: "Core"}))
+        contour = dataset.ROIContourSequence[1].ContourSequence[0]
+        contour.ContourGeometricType, contour.ContourData = "POINT", contour.ContourData[:3]
+    dataset.save_as(path)
+    found = find_dicom(tmp_path / "export", SALT)
+    ((names, why),) = found.failed.values()
+    assert why.startswith(message)
+    assert names[-1] == "1.seg"
+    data = written(found)
+    data.check(required=(), cache=tmp_path / "cache")
+    assert len(data.cases) == 1
+
+
+def test_an_isocentre_stops_nobody_who_names_the_classes(tmp_path: Path, written: Callable[..., Dataset]) -> None:
+    for number, labels in enumerate(write_two(tmp_path / "export")):
+        files = sorted((tmp_path / "export" / f"{number}").iterdir())
+        path = write_contours(tmp_path / "export" / f"{number}.dcm", files, labels, AFFINE, {1: "Ball", 2: "Isocentre"})
+        dataset = dcmread(path)
+        for contour in dataset.ROIContourSequence[1].ContourSequence:
+            contour.ContourGeometricType, contour.ContourData = "POINT", contour.ContourData[:3]
+        dataset.save_as(path)
+    with pytest.raises(DataError, match="of kind POINT .* import with --structure for those that are classes"):
+        find_dicom(tmp_path / "export", SALT)
+    data = written(find_dicom(tmp_path / "export", SALT, Chosen(structures={"ball": 1})))
+    assert data.description.background_structures == ("isocentre",)
+    data.check(required=(), cache=tmp_path / "cache")
 
 
 def test_label_maps_may_lie_beside_the_series(tmp_path: Path, written: Callable[..., Dataset]) -> None:

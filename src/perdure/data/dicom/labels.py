@@ -7,7 +7,7 @@ what it means would be a guess. Voxels that two of them claim with different val
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from perdure.data.content import Image, refusal
-from perdure.data.dicom.contours import regions
+from perdure.data.dicom.contours import check_regions, regions
 from perdure.data.dicom.opening import quiet, read_dataset, reading
-from perdure.data.dicom.segmentation import segments
+from perdure.data.dicom.segmentation import check_segments, segments
 from perdure.data.dicom.series import Series, open_series, series_files
 from perdure.data.manifest import structure_key
 from perdure.data.places import LIST_SUFFIX
@@ -60,6 +60,27 @@ def read_dicom_labels(place: Path, image: Path, values: Mapping[str, int]) -> Im
             parts = regions(place, called, dataset, series, {key for key, value in values.items() if value})
         labels = _claimed(place, parts, series, values)
     return Image(series.header, labels, None)
+
+
+def check_dicom_labels(place: Path, file: Path, called: str, series: Series, wanted: Container[str]) -> None:
+    """Looks at all of a SEG or RTSTRUCT but its pixels.
+
+    Args:
+        place: what errors name.
+        file: the label.
+        called: what it is called in errors.
+        series: that it was made on.
+        wanted: keys of the structures that are not background.
+
+    Raises:
+        DataError: its header says that it cannot be read.
+    """
+    dataset = read_dataset(place, file, called)
+    with reading(place, called), quiet():
+        if dataset.get("Modality") == "SEG":
+            check_segments(place, called, dataset, series)
+        else:
+            check_regions(place, called, dataset, series, wanted)
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from perdure.data.content import refusal
-from perdure.data.dicom.series import assembled
+from perdure.data.dicom.labels import check_dicom_labels
+from perdure.data.dicom.series import Series, assembled
 from perdure.data.importing.found import Found, FoundCase, read_table
 from perdure.data.importing.walk import Chosen, Group, Walk
 from perdure.data.manifest import structure_key
@@ -109,10 +110,15 @@ class _Cases:
                 if len(group.patients) > 1 or "" in {patient for _, patient in group.patients}:
                     found = "several patients" if len(group.patients) > 1 else "no PatientID"
                     raise refusal(place, found, "whose it is has to be known, or splits would mix people", "PatientID")
+                if truth.label_files:
+                    files = [*files, *(self.root / name for name in truth.label_files)]
+                    self._check_label(
+                        place, files[-1], f"file {len(files)}", series, self.structures[truth.label_files]
+                    )
             except DataError as error:
                 self.walk.fail(place.name.removesuffix(LIST_SUFFIX), files, error)
                 continue
-            in_order = [one.instance.file for one in series.slices] or files
+            in_order = [one.instance.file for one in series.slices] or [one.file for one in series.instances]
             self.modalities.add(group.tags["modality"])
             who = "\0".join(next(iter(group.patients)))
             yield replace(truth, subject=who, name=name, tags=group.tags, image_files=_relative(self.root, in_order))
@@ -138,6 +144,20 @@ class _Cases:
         listed = _relative(self.root, files)
         self.structures[listed] = references[files[0]].structures
         return FoundCase("", "", label_files=listed)
+
+    def _check_label(self, place: Path, file: Path, called: str, series: Series, names: Iterable[str]) -> None:
+        """Refuses what training could not read, as far as the header says so."""
+        classes = self.walk.chosen.structures
+        if classes:
+            wanted = {structure_key(name) for name, value in classes.items() if value}
+        else:
+            wanted = {structure_key(name) for name in names} - {"background"}
+        if "" in wanted:
+            allowed = "name it, or choose classes by --structure; all other structures are background"
+            raise refusal(
+                place, f"a structure in {called} without a letter or digit in its name", allowed, "structures"
+            )
+        check_dicom_labels(place, file, called, series, wanted)
 
     def _maps(self, uid: str) -> list[Path]:
         folder = self.walk.chosen.label_maps
