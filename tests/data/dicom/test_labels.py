@@ -18,7 +18,7 @@ from scipy.spatial.transform import Rotation
 
 from dicoms import write_contours, write_picture, write_segmentation, write_series
 from perdure.data.images import read_image, read_labels
-from perdure.data.manifest import Description
+from perdure.data.manifest import Description, structure_key
 from perdure.errors import DataError
 
 NAMES = {7: "Left Kidney", 300: "TUMOUR"}
@@ -205,3 +205,4 @@ def test_names_count_without_case_spaces_and_punctuation() -> None:
     description = Description(**fields, labels={"background": 0, "left kidney": [7, 8], "GTV-1": 3, "GTV 1": 4})
     # the last two cannot be told apart, so that neither means anything
     assert description.structure_values() == {"background": 0, "left_kidney": 7, "body": 0, "couch_outer": 0}
+    assert structure_key("Scha\u0308del") == structure_key("SCH\u00c4DEL") == "sch\u00e4del"
