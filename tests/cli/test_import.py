@@ -78,6 +78,14 @@ def test_paths_may_be_relative_and_lead_through_links(
         Dataset.open(out).check(required=(), cache=tmp_path / "cache")
 
 
+def test_which_labels_are_the_truth_may_be_chosen(command: Command, tmp_path: Path) -> None:
+    write_export(tmp_path / "source")
+    words = ("import", "dicom", tmp_path / "source", "--out", tmp_path / "data", "--salt", tmp_path / "salt")
+    ended = command(*words, "--label-description", "^reviewed", "--own-labels")
+    assert ended.code == FAILED
+    assert "4 label(s) with another description" in ended.err
+
+
 @pytest.mark.parametrize("where", ["source", "data"])
 def test_a_salt_beside_the_images_or_the_manifest_is_refused(command: Command, tmp_path: Path, where: str) -> None:
     write_nnunet(tmp_path / "source")

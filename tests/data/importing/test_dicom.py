@@ -17,9 +17,11 @@ from pydicom import dcmread
 from dicoms import write_contours, write_picture, write_segmentation, write_series
 from layouts import AFFINE, head, save, write_export
 from perdure.data import Dataset
+from perdure.data.dicom.writing import Origin, segmentation_file
 from perdure.data.images import read_image, read_labels
 from perdure.data.importing import Chosen, find_dicom, imported
 from perdure.errors import DataError
+from perdure.types import Structure
 
 SALT = bytes(range(32))
 SECRETS = ("MRN", "Doe", "DOE", "Jane", "JANE", "19500607", "1950", "4711")
@@ -241,8 +243,51 @@ def test_two_labels_of_one_series_are_refused(source: Path) -> None:
     file = min(source.rglob("IM900"))
     shutil.copy(file, file.with_name("IM899"))
     found = find_dicom(source, SALT)
-    assert [why for _, why in found.failed.values()] == ["labels: 2 labels; one label a series"]
+    assert [why for _, why in found.failed.values()] == [
+        "labels: 2 labels; one label a series; choose among SEG and RTSTRUCT by --label-description"
+    ]
     assert len(found.cases) == 3
+
+
+def test_among_several_labels_a_description_chooses(source: Path) -> None:
+    for file in source.rglob("IM900"):
+        dataset = dcmread(file)
+        for name, description in (("IM900", "by hand"), ("IM899", "by a machine")):
+            dataset.SeriesDescription = description
+            dataset.save_as(file.with_name(name))
+    found = find_dicom(source, SALT, Chosen(label_description=re.compile("hand$")))
+    assert len(found.cases) == 4
+    assert {Path(name).name for case in found.cases for name in case.label_files} == {"IM900"}
+    assert "4 label(s) with another description" in found.left_out
+
+
+@pytest.mark.parametrize("beside", ["alone", "beside a label by hand"])
+def test_a_segmentation_that_perdure_made_is_no_truth_unless_it_is_asked_for(tmp_path: Path, beside: str) -> None:
+    truths = write_two(tmp_path / "export")
+    structures = tuple(Structure(name=name, values=(i,)) for i, name in enumerate(("background", "ball", "core")))
+    for number, labels in enumerate(truths):
+        place = tmp_path / "export" / f"{number}"
+        content = segmentation_file(place, labels, structures, Origin("brains-2", "01" * 32))
+        if number or beside != "alone":
+            write_segmentation(tmp_path / "export" / f"{number}.dcm", sorted(place.iterdir()), labels, {1: "Ball"})
+        (tmp_path / "export" / f"{number}-own.dcm").write_bytes(content)
+    found = find_dicom(tmp_path / "export", SALT)
+    assert not found.failed
+    assert len(found.cases) == (1 if beside == "alone" else 2)
+    assert not [name for case in found.cases for name in case.label_files if "own" in name]
+    assert "2 segmentation(s) that Perdure made (--own-labels takes them)" in found.left_out
+    chosen = Chosen(own_labels=True, label_description=re.compile("^Perdure"))
+    assert all(
+        "own" in name for case in find_dicom(tmp_path / "export", SALT, chosen).cases for name in case.label_files
+    )
+    # a person has worked on it since
+    changed = dcmread(tmp_path / "export" / "0-own.dcm")
+    changed.SegmentSequence[0].SegmentAlgorithmType = "SEMIAUTOMATIC"
+    changed.save_as(tmp_path / "export" / "0-own.dcm")
+    assert (
+        "1 segmentation(s) that Perdure made (--own-labels takes them)"
+        in find_dicom(tmp_path / "export", SALT).left_out
+    )
 
 
 def test_mammograms_are_pictures_with_a_class_each(tmp_path: Path, written: Callable[..., Dataset]) -> None:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from perdure.data.content import Image, refusal
+from perdure.data.dicom.codes import MANUFACTURER
 from perdure.data.dicom.contours import check_regions, regions
 from perdure.data.dicom.opening import quiet, read_dataset, reading
 from perdure.data.dicom.segmentation import check_segments, segments
@@ -118,6 +119,12 @@ def reference(place: Path, called: str, dataset: Dataset) -> Reference:
             frozenset(str(image.get("ReferencedSOPInstanceUID", "")) for image in images),
             tuple(str(item.get(keyword, "")) for item, keyword in named),
         )
+
+
+def is_by_perdure(dataset: Dataset) -> bool:
+    """Whether a SEG is a prediction of Perdure that, as far as it says, nobody has changed."""
+    kinds = {item.get("SegmentAlgorithmType") for item in dataset.get("SegmentSequence") or ()}
+    return dataset.get("Manufacturer") == MANUFACTURER and kinds == {"AUTOMATIC"}
 
 
 def _claimed(

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from perdure.data.content import refusal
-from perdure.data.dicom.codes import PRIVATE_SCHEME, coded_name
+from perdure.data.dicom.codes import MANUFACTURER, PRIVATE_SCHEME, coded_name
 from perdure.data.dicom.opening import damaged, quiet, read_dataset
 from perdure.data.dicom.series import Series, open_series
 from perdure.data.manifest import structure_key
@@ -181,7 +181,7 @@ def _made(
         series_number=_SERIES_NUMBER,
         sop_instance_uid=_uid(series, voxels, *names),
         instance_number=1,
-        manufacturer="Perdure",
+        manufacturer=MANUFACTURER,
         manufacturer_model_name="Perdure",
         software_versions=version("perdure"),
         device_serial_number=origin.release,

@@ -133,7 +133,8 @@ class _Cases:
         references = self.walk.labels.get(uid, {})
         files = [file for file, made_on in references.items() if picture is None or picture in made_on.images]
         if len(maps) + len(files) > 1:
-            raise refusal(self.walk.listed(uid), f"{len(maps) + len(files)} labels", "one label a series", "labels")
+            allowed = "one label a series; choose among SEG and RTSTRUCT by --label-description"
+            raise refusal(self.walk.listed(uid), f"{len(maps) + len(files)} labels", allowed, "labels")
         if maps:
             if not maps[0].resolve().is_relative_to(self.root):
                 allowed = "put a copy of the file in its place"

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from perdure.data.content import refusal
 from perdure.data.dicom.instances import Instance, instance_of
-from perdure.data.dicom.labels import Reference, reference
+from perdure.data.dicom.labels import Reference, is_by_perdure, reference
 from perdure.data.dicom.opening import (
     is_cut_short,
     is_of_another_kind,
@@ -47,6 +47,8 @@ class Chosen:
     Args:
         modality: only series of this one.
         description: only series whose SeriesDescription has this in it.
+        label_description: only SEG and RTSTRUCT whose SeriesDescription has this in it.
+        own_labels: whether a SEG that Perdure made counts as truth.
         structures: name -> value of the classes in SEG and RTSTRUCT, or in label maps; all others are background. By
             default every structure is a class, numbered in alphabetical order.
         label_maps: a folder with NIfTI label maps called SERIESINSTANCEUID.nii.gz.
@@ -55,6 +57,8 @@ class Chosen:
 
     modality: str | None = None
     description: re.Pattern[str] | None = None
+    label_description: re.Pattern[str] | None = None
+    own_labels: bool = False
     structures: Mapping[str, int] = field(default_factory=dict)
     label_maps: Path | None = None
     classes: Path | None = None
@@ -134,8 +138,7 @@ class Walk:
             with reading(place, "file 1"), quiet():
                 said = Said.of(dataset)
             if said.modality in _LABELS:
-                made_on = reference(place, "file 1", dataset)
-                self.labels[made_on.series][file] = made_on
+                self._add_label(place, file, said, dataset)
             elif said.no_image:
                 self.passed["DICOM file(s) without an image"] += 1
             elif self._is_wanted(said):
@@ -187,6 +190,18 @@ class Walk:
             group.instances.append(instance_of(self.listed(said.series), file, called, dataset))
         except DataError as error:
             group.failure = group.failure or _reason(error)
+
+    def _add_label(self, place: Path, file: Path, said: Said, dataset: Dataset) -> None:
+        pattern = self.chosen.label_description
+        with reading(place, "file 1"), quiet():
+            is_own = is_by_perdure(dataset)
+        if is_own and not self.chosen.own_labels:
+            self.passed["segmentation(s) that Perdure made (--own-labels takes them)"] += 1
+        elif pattern is not None and not pattern.search(said.description):
+            self.passed["label(s) with another description"] += 1
+        else:
+            made_on = reference(place, "file 1", dataset)
+            self.labels[made_on.series][file] = made_on
 
     def _is_wanted(self, said: Said) -> bool:
         if self.chosen.modality not in (None, said.modality):
