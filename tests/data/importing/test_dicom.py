@@ -232,6 +232,48 @@ def test_a_label_map_that_is_a_link_out_of_the_folder_is_not_followed(tmp_path: 
     assert len(found.cases) == 1
 
 
+@pytest.mark.parametrize(
+    ("chosen", "message"),
+    [
+        ({"label_maps": Path("nowhere"), "structures": {"a": 1}}, "nowhere: --labels: found no such folder"),
+        ({"label_maps": Path(__file__), "structures": {"a": 1}}, "test_dicom.py: --labels: found a file"),
+        ({"label_maps": Path()}, "labels: found no names of the values in label maps; --structure"),
+        ({"classes": Path("nowhere.csv")}, "nowhere.csv: file: found no such file"),
+        ({"structures": {"Ball": 1, "ball ": 2}}, "--structure: found 'Ball', 'ball '; each has"),
+        ({"structures": {"??": 1}}, "--structure: found '\\?\\?'; each has"),
+    ],
+)
+def test_what_was_named_is_checked_before_any_file_is_read(
+    source: Path, chosen: dict[str, object], message: str
+) -> None:
+    def progress(done: int, of: int) -> None:
+        raise AssertionError("a file was read first")
+
+    with pytest.raises(DataError, match=message):
+        find_dicom(source, SALT, Chosen(**chosen), progress)
+
+
+def test_a_source_that_is_not_there_is_said_to_be_missing(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="nowhere: SRC: found no such folder"):
+        find_dicom(tmp_path / "nowhere", SALT)
+
+
+def test_label_maps_and_rows_of_nothing_are_counted(tmp_path: Path) -> None:
+    truths = write_two(tmp_path / "export")
+    uids = [dcmread(tmp_path / "export" / f"{i}" / "slice000.dcm").SeriesInstanceUID for i in range(2)]
+    for name in (uids[0], f"{uids[1]}.1", "case_1"):
+        save(tmp_path / "truth" / f"{name}.nii.gz", truths[0])
+    chosen = Chosen(label_maps=tmp_path / "truth", structures={"ball": 1, "core": 2})
+    assert find_dicom(tmp_path / "export", SALT, chosen).left_out == (
+        "2 label map(s) that are not called after a series here", "1 series or picture(s) without a label or class",
+    )  # fmt: skip
+    table = tmp_path / "classes.csv"
+    table.write_text(f"uid,class\nMRN-0,A\n{uids[0]},A\n{uids[1]},B\n{uids[1]}.1,B\nMRN-9,A\n")
+    assert find_dicom(tmp_path / "export", SALT, Chosen(classes=table)).left_out == (
+        "2 row(s) of --classes with a uid that is not here",
+    )
+
+
 def _shift(rows: int) -> np.ndarray:
     """Keeps the rows where they are after they were counted from the other end."""
     shift = np.zeros((4, 4))
