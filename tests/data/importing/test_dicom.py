@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import os
 import re
 import shutil
 from collections.abc import Callable
@@ -370,6 +371,43 @@ def test_a_link_out_of_the_folder_is_not_followed(tmp_path: Path, source: Path) 
     ]
 
 
+@pytest.mark.parametrize("suffix", [".dcm", ""])
+@pytest.mark.parametrize("target", ["elsewhere", "of its own", "nothing"])
+def test_a_last_slice_that_is_a_link_to_what_may_not_be_read_is_not_left_out_of_its_series(
+    tmp_path: Path, target: str, suffix: str
+) -> None:
+    truths = write_two(tmp_path / "export")
+    for number, labels in enumerate(truths):
+        labels[:, :, -1] = 0
+        files = sorted((tmp_path / "export" / f"{number}").iterdir())
+        write_segmentation(tmp_path / "export" / f"{number}.dcm", files, labels, {1: "Ball", 2: "Core"})
+    last = files[-1].with_suffix(suffix)
+    files[-1].rename(tmp_path / "elsewhere")
+    last.symlink_to({"elsewhere": tmp_path / "elsewhere", "of its own": last.name, "nothing": "nothing"}[target])
+    found = find_dicom(tmp_path / "export", SALT)
+    assert len(found.cases) == 1
+    assert sorted(len(names) for names, _ in found.failed.values()) == [1, 15]
+
+
+def test_folders_that_are_links_or_cannot_be_read_are_not_passed_over_without_a_word(
+    tmp_path: Path, source: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (source / "linked").symlink_to(min(source.iterdir()))
+    closed, listed = max(source.glob("DOE*")), os.scandir
+
+    def refusing(path: str) -> object:
+        if str(path) == str(closed):
+            raise PermissionError(13, "Permission denied", str(path))
+        return listed(path)
+
+    monkeypatch.setattr(os, "scandir", refusing)
+    found = find_dicom(source, SALT)
+    assert len(found.cases) == 3
+    assert "1 folder(s) that are links" in found.left_out
+    ((names, why),) = found.failed.values()
+    assert (names, why) == ((closed.name,), "content: a folder that cannot be read; mend its permissions")
+
+
 def test_a_series_without_a_patient_is_refused(source: Path) -> None:
     for file in sorted(source.glob("*/*/*")):
         if "MRN-1" in str(file):
@@ -411,8 +449,7 @@ def test_a_damaged_last_slice_is_named_and_its_series_is_not_imported_short(
     assert "file 1, " in own
     (of_series,) = [why for names, why in found.failed.values() if len(names) == 15]
     assert of_series == (
-        "slices: 1 file(s) in its folder that cannot be read; "
-        "they may be slices of it: fetch them again, or remove them"
+        "slices: 1 file(s) in its folder that cannot be read; they may be slices of it: mend, or remove, each"
     )
 
 

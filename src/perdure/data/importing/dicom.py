@@ -50,7 +50,7 @@ def find_dicom(
     grades = _checked(source, chosen)  # first, because looking at all files of a large export takes hours
     base = source.resolve()
     walk = Walk(base, salt, chosen)
-    files = sorted(file for file in base.rglob("*") if file.is_file() and not file.name.startswith("."))
+    files = walk.files()
     for done, file in enumerate(files, 1):
         walk.look(file)
         progress(done, len(files))
@@ -107,9 +107,9 @@ class _Cases:
                 if group.failure:
                     raise refusal(place, "a file that cannot be read", group.failure)
                 series = assembled(place, instances or tuple(group.instances))
-                if not pictures and (damaged := self.walk.damaged_beside(uid)):
-                    found = f"{damaged} file(s) in its folder that cannot be read"
-                    raise refusal(place, found, "they may be slices of it: fetch them again, or remove them", "slices")
+                if not pictures and (unread := self.walk.unread_beside(uid)):
+                    found = f"{unread} file(s) in its folder that cannot be read"
+                    raise refusal(place, found, "they may be slices of it: mend, or remove, each", "slices")
                 if len(group.patients) > 1 or "" in {patient for _, patient in group.patients}:
                     found = "several patients" if len(group.patients) > 1 else "no PatientID"
                     raise refusal(place, found, "whose it is has to be known, or splits would mix people", "PatientID")

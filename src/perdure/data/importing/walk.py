@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections import Counter, defaultdict
 from collections.abc import Mapping
@@ -117,10 +118,24 @@ class Walk:
         self.labels: dict[str, dict[Path, Reference]] = defaultdict(dict)
         self.failed: dict[str, tuple[list[Path], str]] = {}
         self.passed: Counter[str] = Counter()
-        self.damaged: Counter[Path] = Counter()  # by folder
+        self.unread: Counter[Path] = Counter()  # DICOM files, by folder
         self._series_in: dict[Path, set[str]] = defaultdict(set)
         self._endings: dict[Path, set[str]] = defaultdict(set)  # of DICOM files, by folder
         self._others: list[Path] = []
+
+    def files(self) -> list[Path]:
+        """All files in the folder and below it, links to nothing among them; not those in folders that are links."""
+
+        def fail(error: OSError) -> None:
+            place = self._place(Path(error.filename))
+            problem = refusal(place, "a folder that cannot be read", "mend its permissions")
+            self.fail(place.name, [Path(error.filename)], problem)
+
+        found = []
+        for where, folders, names in os.walk(self.source, onerror=fail):
+            self.passed["folder(s) that are links"] += sum(Path(where, name).is_symlink() for name in folders)
+            found += [Path(where, name) for name in names if not name.startswith(".")]
+        return sorted(file for file in found if file.is_file() or file.is_symlink())
 
     def look(self, file: Path) -> None:
         """Sorts one file in."""
@@ -132,7 +147,9 @@ class Walk:
             return
         place = self._place(file)
         try:
-            if not file.resolve().is_relative_to(self.source):
+            # not Path.resolve, which takes no link that leads to itself
+            if not Path(os.path.realpath(file)).is_relative_to(self.source):
+                self.unread[file.parent] += 1
                 raise refusal(place, "a link that leads out of the folder", "import the folder that the file is in")
             dataset = self._opened(place, file)
             with reading(place, "file 1"), quiet():
@@ -154,7 +171,7 @@ class Walk:
                     found = "file 1, which ends before it says what series it belongs to"
                     raise refusal(place, found, "the file is damaged: fetch it again", "SeriesInstanceUID")
         except DataError:
-            self.damaged[file.parent] += 1
+            self.unread[file.parent] += 1
             raise
         self._endings[file.parent].add(_ending(file))
         return dataset
@@ -166,7 +183,7 @@ class Walk:
             if endings is None or _ending(file) not in {"", *endings} or is_of_another_kind(file):
                 self.passed[_NO_DICOM] += 1
                 continue
-            self.damaged[file.parent] += 1
+            self.unread[file.parent] += 1
             found = "file 1, which is empty, unreadable or damaged and lies beside DICOM files"
             allowed = "it may be one of them: fetch it again, or remove it"
             self.fail(self._place(file).name, [file], refusal(self._place(file), found, allowed))
@@ -174,9 +191,9 @@ class Walk:
     def _place(self, file: Path) -> Path:
         return Path(self._pseudonym(str(file.relative_to(self.source))))
 
-    def damaged_beside(self, uid: str) -> int:
-        """How many damaged files may be slices of a series, because they lie in a folder with no other."""
-        return sum(number for folder, number in self.damaged.items() if self._series_in[folder] == {uid})
+    def unread_beside(self, uid: str) -> int:
+        """How many files that could not be read may be slices of a series: they lie in a folder with no other."""
+        return sum(number for folder, number in self.unread.items() if self._series_in[folder] == {uid})
 
     def _add(self, file: Path, said: Said, dataset: Dataset) -> None:
         group = self.series[said.series]
