@@ -5,10 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from pydicom import dcmread
 
 from command import Command
 from dicoms import write_series
-from layouts import AFFINE, head, write_bids, write_decathlon, write_export, write_nnunet
+from layouts import AFFINE, head, save, write_bids, write_decathlon, write_export, write_nnunet
 from perdure.cli.console import FAILED, SOME_FAILED, USAGE
 from perdure.data import Dataset
 
@@ -60,6 +61,29 @@ def test_a_series_that_cannot_be_read_stops_no_other_and_its_list_is_named(comma
     assert "is one missing?" in line
     assert (tmp_path / "data" / line.partition(":")[0]).is_file()
     assert not [word for word in ("MRN", "DOE", "Doe") if word in ended.out + ended.err]
+
+
+def test_paths_may_be_relative_and_lead_through_links(
+    command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    image, labels = head(0)
+    files = write_series(tmp_path / "export", image, AFFINE)
+    save(tmp_path / "kept" / "maps" / f"{dcmread(files[0]).SeriesInstanceUID}.nii.gz", labels)
+    (tmp_path / "maps").symlink_to("kept/maps")
+    monkeypatch.chdir(tmp_path)
+    words = ("--structure", "ball=1", "--structure", "core=2", "--salt", "private/salt")
+    for maps in ("kept/maps", "./export/../kept/maps", "maps"):
+        out = f"data-{maps.replace('/', '-')}"
+        command.succeeds("import", "dicom", "export", "--out", out, "--labels", maps, *words)
+        Dataset.open(out).check(required=(), cache=tmp_path / "cache")
+
+
+def test_which_labels_are_the_truth_may_be_chosen(command: Command, tmp_path: Path) -> None:
+    write_export(tmp_path / "source")
+    words = ("import", "dicom", tmp_path / "source", "--out", tmp_path / "data", "--salt", tmp_path / "salt")
+    ended = command(*words, "--label-description", "^reviewed", "--own-labels")
+    assert ended.code == FAILED
+    assert "4 label(s) with another description" in ended.err
 
 
 @pytest.mark.parametrize("where", ["source", "data"])

@@ -23,7 +23,7 @@ _OWN = {
     "nnunet": ("subject", "fold"),
     "msd": ("subject",),
     "bids": ("suffix", "derivative", "desc"),
-    "dicom": ("modality", "description", "structure", "labels", "classes"),
+    "dicom": ("modality", "description", "structure", "labels", "label-description", "own-labels", "classes"),
 }
 _SUBJECT, _BIDS, _DICOM = "nnU-Net and Decathlon", "BIDS", "DICOM"
 
@@ -84,6 +84,18 @@ def import_(
         Path | None,
         typer.Option("--labels", help="Folder with label maps SERIESINSTANCEUID.nii.gz.", rich_help_panel=_DICOM),
     ] = None,
+    label_description: Annotated[
+        str | None,
+        typer.Option(
+            "--label-description",
+            help="Only SEG and RTSTRUCT with this pattern in their SeriesDescription.",
+            rich_help_panel=_DICOM,
+        ),
+    ] = None,
+    own_labels: Annotated[
+        bool,
+        typer.Option("--own-labels", help="Takes SEGs that Perdure itself made as truth too.", rich_help_panel=_DICOM),
+    ] = False,
     classes: Annotated[
         Path | None,
         typer.Option("--classes", help="CSV with columns uid and class, to classify.", rich_help_panel=_DICOM),
@@ -106,6 +118,8 @@ def import_(
         "description": _pattern("--description", description),
         "structure": structure,
         "labels": labels,
+        "label-description": _pattern("--label-description", label_description),
+        "own-labels": own_labels or None,
         "classes": classes,
     }
     chosen = {name: value for name, value in given.items() if value is not None}
@@ -140,7 +154,7 @@ def _found(layout: Layout, source: Path, salt: bytes, chosen: dict[str, Any]) ->
     values = named_values("--structure", chosen.pop("structure", None), "left_kidney=1", {})
     if odd := [name for name, value in values.items() if not isinstance(value, int) or isinstance(value, bool)]:
         raise ConfigurationError(f"--structure {odd[0]}: its value must be a whole number, as in left_kidney=1.")
-    names = {"labels": "label_maps"}
+    names = {"labels": "label_maps", "label-description": "label_description", "own-labels": "own_labels"}
     wanted = Chosen(structures=values, **{names.get(name, name): value for name, value in chosen.items()})
     with progress_bar() as bar:
         return find_dicom(source, salt, wanted, counting(bar, "reading headers"))

@@ -6,6 +6,7 @@ import csv
 import math
 import re
 import tomllib
+import unicodedata
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -139,7 +140,8 @@ class Description(BaseModel):
 
 def structure_key(name: str) -> str:
     """A name without what does not count in it: "Left Kidney" is `left_kidney`."""
-    return re.sub(r"[\W_]+", "_", name.casefold()).strip("_")
+    # an "a" with two dots is one letter, or a letter and a mark: which, depends on the system that wrote it
+    return re.sub(r"[\W_]+", "_", unicodedata.normalize("NFC", name).casefold()).strip("_")
 
 
 def base_name(name: str) -> str:

@@ -18,7 +18,7 @@ from scipy.spatial.transform import Rotation
 
 from dicoms import write_contours, write_picture, write_segmentation, write_series
 from perdure.data.images import read_image, read_labels
-from perdure.data.manifest import Description
+from perdure.data.manifest import Description, structure_key
 from perdure.errors import DataError
 
 NAMES = {7: "Left Kidney", 300: "TUMOUR"}
@@ -138,6 +138,18 @@ def test_an_open_contour_is_refused(label: Callable[[str], Path]) -> None:
     assert "a contour of 'Left Kidney' in label.dcm of kind OPEN_PLANAR" in refusal(path)
 
 
+@pytest.mark.parametrize("kind", ["POINT", "OPEN_PLANAR"])
+def test_a_point_or_line_is_passed_over_where_its_region_is_background(label: Callable[[str], Path], kind: str) -> None:
+    path = label("RTSTRUCT")
+    dataset = dcmread(path)
+    for contour in dataset.ROIContourSequence[1].ContourSequence:
+        contour.ContourGeometricType, contour.ContourData = kind, contour.ContourData[:3]
+    dataset.save_as(path)
+    assert f"a contour of 'TUMOUR' in label.dcm of kind {kind}" in refusal(path)
+    read = read_labels(path, path.parent / "s", {"left_kidney": 7, "tumour": 0})
+    np.testing.assert_array_equal(read.pixels, np.where(labels() == 7, 7, 0))
+
+
 def test_structures_that_overlap_are_refused(label: Callable[[str], Path]) -> None:
     path = label("RTSTRUCT")
     dataset = dcmread(path)
@@ -193,3 +205,4 @@ def test_names_count_without_case_spaces_and_punctuation() -> None:
     description = Description(**fields, labels={"background": 0, "left kidney": [7, 8], "GTV-1": 3, "GTV 1": 4})
     # the last two cannot be told apart, so that neither means anything
     assert description.structure_values() == {"background": 0, "left_kidney": 7, "body": 0, "couch_outer": 0}
+    assert structure_key("Scha\u0308del") == structure_key("SCH\u00c4DEL") == "sch\u00e4del"

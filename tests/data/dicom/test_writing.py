@@ -289,6 +289,37 @@ def test_what_highdicom_cannot_take_is_refused_without_its_words(tmp_path: Path)
     assert "PLANTED" not in str(caught.value)
 
 
+FOREIGN = ("background", "Größe", "Grüße", "schädel", "東", "left_Hüfte", "x" * 70 + "1", "x" * 70 + "2")
+
+
+@pytest.mark.parametrize("charset", ["", "ISO_IR 100", "ISO_IR 192", "GB18030"])
+def test_names_in_any_script_are_kept_apart_and_read_back_whatever_the_source_s_characters(
+    tmp_path: Path, charset: str
+) -> None:
+    place = series(tmp_path / "s", **({"SpecificCharacterSet": charset} if charset else {}), PatientName="Doe^Jane")
+    structures = tuple(Structure(name=name, values=(i,)) for i, name in enumerate(FOREIGN))
+    found = classes(of=range(len(FOREIGN)))
+    (tmp_path / "seg.dcm").write_bytes(segmentation_file(place, found, structures, ORIGIN))
+    seg = dcmread(tmp_path / "seg.dcm")
+    assert [item.SegmentLabel for item in seg.SegmentSequence][:5] == list(FOREIGN[1:6])
+    assert all(len(item.SegmentLabel) <= 64 for item in seg.SegmentSequence)
+    types = [item.SegmentedPropertyTypeCodeSequence[0] for item in seg.SegmentSequence]
+    assert [one.CodeMeaning for one in types] == [item.SegmentLabel for item in seg.SegmentSequence]
+    assert len({one.CodeMeaning for one in types}) == len(types)
+    assert seg.get("SpecificCharacterSet", "") == charset
+    values = {structure_key(item.SegmentLabel): item.SegmentNumber for item in seg.SegmentSequence}
+    assert set(map(structure_key, FOREIGN[1:6])) < set(values)
+    np.testing.assert_array_equal(read_dicom_labels(tmp_path / "seg.dcm", place, values).pixels, found)
+
+
+@pytest.mark.parametrize("name", ["??", " ", "_"])
+def test_a_structure_without_a_letter_or_digit_is_refused(tmp_path: Path, name: str) -> None:
+    structures = (STRUCTURES[0], Structure(name=name, values=(1,)))
+    with pytest.raises(DataError, match=r"structures: found a structure called .* a letter or digit"):
+        segmentation_file(series(tmp_path / "s"), classes(of=(0, 1)), structures, ORIGIN)
+
+
+@pytest.mark.filterwarnings("ignore:The value length")  # pydicom counts bytes where DICOM counts letters
 @pytest.mark.parametrize("name", ["ä" * 70, "back\\slash", "x" * 200, "with space"])
 def test_any_name_of_a_structure_or_release_can_be_written(tmp_path: Path, name: str) -> None:
     structures = (STRUCTURES[0], Structure(name=name, values=(1,)))

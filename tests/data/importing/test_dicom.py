@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import os
 import re
 import shutil
 from collections.abc import Callable
@@ -11,14 +12,17 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import pytest
+from highdicom.seg import SegmentationTypeValues
 from pydicom import dcmread
 
-from dicoms import write_contours, write_picture, write_series
+from dicoms import write_contours, write_picture, write_segmentation, write_series
 from layouts import AFFINE, head, save, write_export
 from perdure.data import Dataset
+from perdure.data.dicom.writing import Origin, segmentation_file
 from perdure.data.images import read_image, read_labels
 from perdure.data.importing import Chosen, find_dicom, imported
 from perdure.errors import DataError
+from perdure.types import Structure
 
 SALT = bytes(range(32))
 SECRETS = ("MRN", "Doe", "DOE", "Jane", "JANE", "19500607", "1950", "4711")
@@ -119,6 +123,14 @@ def test_structures_may_be_chosen_and_all_others_are_background(
     dataset.check(required=("train",), cache=tmp_path / "cache")
 
 
+def test_a_class_that_no_label_names_is_refused_with_the_names_that_there_are(source: Path) -> None:
+    with pytest.raises(DataError, match="--structure: found no structure 'Bal'; the labels here name ball, core"):
+        find_dicom(source, SALT, Chosen(structures={"Bal": 1, "CORE": 2}))
+    # the background needs no name in them
+    found = find_dicom(source, SALT, Chosen(structures={"rest": 0, "CORE": 2}))
+    assert (found.labels, found.background_structures) == ({"rest": 0, "CORE": 2}, ("ball",))
+
+
 def test_contours_are_labels_too(tmp_path: Path, written: Callable[..., Dataset]) -> None:
     image, labels = head(0)
     files = write_series(tmp_path / "export" / "CT", image, AFFINE, modality="CT")
@@ -126,6 +138,69 @@ def test_contours_are_labels_too(tmp_path: Path, written: Callable[..., Dataset]
     dataset = written(find_dicom(tmp_path / "export", SALT))
     dataset.check(required=(), cache=tmp_path / "cache")
     assert dataset.description.modality == "CT"
+
+
+def write_two(folder: Path) -> list[np.ndarray]:
+    """Two patients, a series each in a folder; returns the labels."""
+    both = [head(number) for number in range(2)]
+    for number, (image, _) in enumerate(both):
+        write_series(folder / f"{number}", image, AFFINE, more={"PatientID": f"MRN-{number}"})
+    return [labels for _, labels in both]
+
+
+@pytest.mark.parametrize(
+    ("fault", "message"),
+    [
+        ("fractional", "SegmentationType: FRACTIONAL in file 17"),
+        ("segment without a name", "SegmentSequence: segment 2 of file 17"),
+        ("off the grid", "content: frame 1 of file 17, which is on no slice"),
+        ("point", "ContourSequence: a contour of 'Core' in file 17 of kind POINT"),
+        ("nameless", "structures: a structure in file 17 without a letter or digit in its name; name it, or choose"),
+    ],
+)
+def test_a_truth_whose_header_says_that_it_cannot_be_read_is_named_and_all_others_are_imported(
+    tmp_path: Path, written: Callable[..., Dataset], fault: str, message: str
+) -> None:
+    truths = write_two(tmp_path / "export")
+    for number, labels in enumerate(truths):
+        files = sorted((tmp_path / "export" / f"{number}").iterdir())
+        kind = SegmentationTypeValues["FRACTIONAL" if fault == "fractional" and number else "BINARY"]
+        write_segmentation(tmp_path / "export" / f"{number}.seg", files, labels, {1: "Ball", 2: "Core"}, kind)
+    path = tmp_path / "export" / "1.seg"
+    dataset = dcmread(path)
+    if fault == "segment without a name":
+        del dataset.SegmentSequence[1]
+    if fault == "off the grid":
+        dataset.PerFrameFunctionalGroupsSequence[0].PlanePositionSequence[0].ImagePositionPatient[2] += 0.5
+    if fault == "nameless":
+        dataset.SegmentSequence[1].SegmentLabel = "??"
+    if fault == "point":
+        dataset = dcmread(write_contours(path, files, labels, AFFINE, {1: "Ball", 2: "Core"}))
+        contour = dataset.ROIContourSequence[1].ContourSequence[0]
+        contour.ContourGeometricType, contour.ContourData = "POINT", contour.ContourData[:3]
+    dataset.save_as(path)
+    found = find_dicom(tmp_path / "export", SALT)
+    ((names, why),) = found.failed.values()
+    assert why.startswith(message)
+    assert names[-1] == "1.seg"
+    data = written(found)
+    data.check(required=(), cache=tmp_path / "cache")
+    assert len(data.cases) == 1
+
+
+def test_an_isocentre_stops_nobody_who_names_the_classes(tmp_path: Path, written: Callable[..., Dataset]) -> None:
+    for number, labels in enumerate(write_two(tmp_path / "export")):
+        files = sorted((tmp_path / "export" / f"{number}").iterdir())
+        path = write_contours(tmp_path / "export" / f"{number}.dcm", files, labels, AFFINE, {1: "Ball", 2: "Isocentre"})
+        dataset = dcmread(path)
+        for contour in dataset.ROIContourSequence[1].ContourSequence:
+            contour.ContourGeometricType, contour.ContourData = "POINT", contour.ContourData[:3]
+        dataset.save_as(path)
+    with pytest.raises(DataError, match="of kind POINT .* import with --structure for those that are classes"):
+        find_dicom(tmp_path / "export", SALT)
+    data = written(find_dicom(tmp_path / "export", SALT, Chosen(structures={"ball": 1})))
+    assert data.description.background_structures == ("isocentre",)
+    data.check(required=(), cache=tmp_path / "cache")
 
 
 def test_label_maps_may_lie_beside_the_series(tmp_path: Path, written: Callable[..., Dataset]) -> None:
@@ -143,6 +218,63 @@ def test_label_maps_may_lie_beside_the_series(tmp_path: Path, written: Callable[
         find_dicom(tmp_path / "export", SALT, Chosen(label_maps=tmp_path / "truth"))
 
 
+def test_a_label_map_that_is_a_link_out_of_the_folder_is_not_followed(tmp_path: Path) -> None:
+    for name, seed in (("a", 0), ("b", 1)):
+        image, labels = head(seed)
+        files = write_series(tmp_path / "here" / "export" / name, image, AFFINE, more={"PatientID": name})
+        save(tmp_path / "here" / "truth" / f"{dcmread(files[0]).SeriesInstanceUID}.nii.gz", labels)
+    linked = min((tmp_path / "here" / "truth").iterdir())
+    linked.symlink_to(linked.rename(tmp_path / "elsewhere.nii.gz"))
+    chosen = Chosen(label_maps=tmp_path / "here" / "truth", structures={"ball": 1, "core": 2})
+    found = find_dicom(tmp_path / "here" / "export", SALT, chosen)
+    assert [why for _, why in found.failed.values()] == [
+        "labels: a label map that is a link out of the folder; put a copy of the file in its place"
+    ]
+    assert len(found.cases) == 1
+
+
+@pytest.mark.parametrize(
+    ("chosen", "message"),
+    [
+        ({"label_maps": Path("nowhere"), "structures": {"a": 1}}, "nowhere: --labels: found no such folder"),
+        ({"label_maps": Path(__file__), "structures": {"a": 1}}, "test_dicom.py: --labels: found a file"),
+        ({"label_maps": Path()}, "labels: found no names of the values in label maps; --structure"),
+        ({"classes": Path("nowhere.csv")}, "nowhere.csv: file: found no such file"),
+        ({"structures": {"Ball": 1, "ball ": 2}}, "--structure: found 'Ball', 'ball '; each has"),
+        ({"structures": {"??": 1}}, "--structure: found '\\?\\?'; each has"),
+    ],
+)
+def test_what_was_named_is_checked_before_any_file_is_read(
+    source: Path, chosen: dict[str, object], message: str
+) -> None:
+    def progress(done: int, of: int) -> None:
+        raise AssertionError("a file was read first")
+
+    with pytest.raises(DataError, match=message):
+        find_dicom(source, SALT, Chosen(**chosen), progress)
+
+
+def test_a_source_that_is_not_there_is_said_to_be_missing(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="nowhere: SRC: found no such folder"):
+        find_dicom(tmp_path / "nowhere", SALT)
+
+
+def test_label_maps_and_rows_of_nothing_are_counted(tmp_path: Path) -> None:
+    truths = write_two(tmp_path / "export")
+    uids = [dcmread(tmp_path / "export" / f"{i}" / "slice000.dcm").SeriesInstanceUID for i in range(2)]
+    for name in (uids[0], f"{uids[1]}.1", "case_1"):
+        save(tmp_path / "truth" / f"{name}.nii.gz", truths[0])
+    chosen = Chosen(label_maps=tmp_path / "truth", structures={"ball": 1, "core": 2})
+    assert find_dicom(tmp_path / "export", SALT, chosen).left_out == (
+        "2 label map(s) that are not called after a series here", "1 series or picture(s) without a label or class",
+    )  # fmt: skip
+    table = tmp_path / "classes.csv"
+    table.write_text(f"uid,class\nMRN-0,A\n{uids[0]},A\n{uids[1]},B\n{uids[1]}.1,B\nMRN-9,A\n")
+    assert find_dicom(tmp_path / "export", SALT, Chosen(classes=table)).left_out == (
+        "2 row(s) of --classes with a uid that is not here",
+    )
+
+
 def _shift(rows: int) -> np.ndarray:
     """Keeps the rows where they are after they were counted from the other end."""
     shift = np.zeros((4, 4))
@@ -154,8 +286,51 @@ def test_two_labels_of_one_series_are_refused(source: Path) -> None:
     file = min(source.rglob("IM900"))
     shutil.copy(file, file.with_name("IM899"))
     found = find_dicom(source, SALT)
-    assert [why for _, why in found.failed.values()] == ["labels: 2 labels; one label a series"]
+    assert [why for _, why in found.failed.values()] == [
+        "labels: 2 labels; one label a series; choose among SEG and RTSTRUCT by --label-description"
+    ]
     assert len(found.cases) == 3
+
+
+def test_among_several_labels_a_description_chooses(source: Path) -> None:
+    for file in source.rglob("IM900"):
+        dataset = dcmread(file)
+        for name, description in (("IM900", "by hand"), ("IM899", "by a machine")):
+            dataset.SeriesDescription = description
+            dataset.save_as(file.with_name(name))
+    found = find_dicom(source, SALT, Chosen(label_description=re.compile("hand$")))
+    assert len(found.cases) == 4
+    assert {Path(name).name for case in found.cases for name in case.label_files} == {"IM900"}
+    assert "4 label(s) with another description" in found.left_out
+
+
+@pytest.mark.parametrize("beside", ["alone", "beside a label by hand"])
+def test_a_segmentation_that_perdure_made_is_no_truth_unless_it_is_asked_for(tmp_path: Path, beside: str) -> None:
+    truths = write_two(tmp_path / "export")
+    structures = tuple(Structure(name=name, values=(i,)) for i, name in enumerate(("background", "ball", "core")))
+    for number, labels in enumerate(truths):
+        place = tmp_path / "export" / f"{number}"
+        content = segmentation_file(place, labels, structures, Origin("brains-2", "01" * 32))
+        if number or beside != "alone":
+            write_segmentation(tmp_path / "export" / f"{number}.dcm", sorted(place.iterdir()), labels, {1: "Ball"})
+        (tmp_path / "export" / f"{number}-own.dcm").write_bytes(content)
+    found = find_dicom(tmp_path / "export", SALT)
+    assert not found.failed
+    assert len(found.cases) == (1 if beside == "alone" else 2)
+    assert not [name for case in found.cases for name in case.label_files if "own" in name]
+    assert "2 segmentation(s) that Perdure made (--own-labels takes them)" in found.left_out
+    chosen = Chosen(own_labels=True, label_description=re.compile("^Perdure"))
+    assert all(
+        "own" in name for case in find_dicom(tmp_path / "export", SALT, chosen).cases for name in case.label_files
+    )
+    # a person has worked on it since
+    changed = dcmread(tmp_path / "export" / "0-own.dcm")
+    changed.SegmentSequence[0].SegmentAlgorithmType = "SEMIAUTOMATIC"
+    changed.save_as(tmp_path / "export" / "0-own.dcm")
+    assert (
+        "1 segmentation(s) that Perdure made (--own-labels takes them)"
+        in find_dicom(tmp_path / "export", SALT).left_out
+    )
 
 
 def test_mammograms_are_pictures_with_a_class_each(tmp_path: Path, written: Callable[..., Dataset]) -> None:
@@ -196,6 +371,43 @@ def test_a_link_out_of_the_folder_is_not_followed(tmp_path: Path, source: Path) 
     ]
 
 
+@pytest.mark.parametrize("suffix", [".dcm", ""])
+@pytest.mark.parametrize("target", ["elsewhere", "of its own", "nothing"])
+def test_a_last_slice_that_is_a_link_to_what_may_not_be_read_is_not_left_out_of_its_series(
+    tmp_path: Path, target: str, suffix: str
+) -> None:
+    truths = write_two(tmp_path / "export")
+    for number, labels in enumerate(truths):
+        labels[:, :, -1] = 0
+        files = sorted((tmp_path / "export" / f"{number}").iterdir())
+        write_segmentation(tmp_path / "export" / f"{number}.dcm", files, labels, {1: "Ball", 2: "Core"})
+    last = files[-1].with_suffix(suffix)
+    files[-1].rename(tmp_path / "elsewhere")
+    last.symlink_to({"elsewhere": tmp_path / "elsewhere", "of its own": last.name, "nothing": "nothing"}[target])
+    found = find_dicom(tmp_path / "export", SALT)
+    assert len(found.cases) == 1
+    assert sorted(len(names) for names, _ in found.failed.values()) == [1, 15]
+
+
+def test_folders_that_are_links_or_cannot_be_read_are_not_passed_over_without_a_word(
+    tmp_path: Path, source: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (source / "linked").symlink_to(min(source.iterdir()))
+    closed, listed = max(source.glob("DOE*")), os.scandir
+
+    def refusing(path: str) -> object:
+        if str(path) == str(closed):
+            raise PermissionError(13, "Permission denied", str(path))
+        return listed(path)
+
+    monkeypatch.setattr(os, "scandir", refusing)
+    found = find_dicom(source, SALT)
+    assert len(found.cases) == 3
+    assert "1 folder(s) that are links" in found.left_out
+    ((names, why),) = found.failed.values()
+    assert (names, why) == ((closed.name,), "content: a folder that cannot be read; mend its permissions")
+
+
 def test_a_series_without_a_patient_is_refused(source: Path) -> None:
     for file in sorted(source.glob("*/*/*")):
         if "MRN-1" in str(file):
@@ -205,6 +417,70 @@ def test_a_series_without_a_patient_is_refused(source: Path) -> None:
     found = find_dicom(source, SALT)
     assert any("whose it is has to be known" in why for _, why in found.failed.values())
     assert len(found.cases) == 3
+
+
+NOISE = np.random.default_rng(0).bytes(20_000)
+
+
+@pytest.mark.parametrize("damage", ["empty", "noise", "zeros", "cut in its header", "cut in its first element"])
+@pytest.mark.parametrize("suffix", ["", ".dcm", ".17"])
+def test_a_damaged_last_slice_is_named_and_its_series_is_not_imported_short(
+    tmp_path: Path, damage: str, suffix: str
+) -> None:
+    for number in range(2):
+        image, labels = head(number)
+        names = [f"IM{k:02}{suffix}" for k in range(image.shape[2])]
+        where = tmp_path / "export" / f"{number}"
+        files = write_series(where, image, AFFINE, names=names, more={"PatientID": f"MRN-{number}"})
+        labels[:, :, -1] = 0
+        write_segmentation(tmp_path / "export" / f"s{number}.dcm", files, labels, {1: "Ball", 2: "Core"})
+    whole = files[-1].read_bytes()
+    damaged = {
+        "empty": b"", "noise": NOISE, "zeros": bytes(5000), "cut in its header": whole[:300],
+        "cut in its first element": whole[:140],
+    }  # fmt: skip
+    files[-1].write_bytes(damaged[damage])
+    for name, content in (("DICOMDIR", NOISE), ("README", b"by hand\n"), ("a.png", b"\x89PNG\r\n\0"), ("b.txt", b"")):
+        (files[-1].parent / name).write_bytes(content)
+    found = find_dicom(tmp_path / "export", SALT)
+    assert len(found.cases) == 1
+    assert found.left_out == ("4 file(s) that are no DICOM",)
+    (own,) = [why for names, why in found.failed.values() if len(names) == 1]
+    assert "file 1, " in own
+    (of_series,) = [why for names, why in found.failed.values() if len(names) == 15]
+    assert of_series == (
+        "slices: 1 file(s) in its folder that cannot be read; they may be slices of it: mend, or remove, each"
+    )
+
+
+def test_a_damaged_file_among_several_series_is_named_and_stops_none(source: Path) -> None:
+    (min(source.rglob("IM3")).with_name("IM950")).write_bytes(b"")
+    found = find_dicom(source, SALT)
+    assert len(found.cases) == 4
+    assert [(len(names), why.partition(";")[0]) for names, why in found.failed.values()] == [
+        (1, "content: file 1, which is empty, unreadable or damaged and lies beside DICOM files")
+    ]
+
+
+def test_a_label_that_is_cut_short_is_named(source: Path) -> None:
+    label = min(source.rglob("IM900"))
+    label.write_bytes(label.read_bytes()[:400])
+    found = find_dicom(source, SALT)
+    assert len(found.cases) == 3
+    assert "ends before it says what series it belongs to" in "".join(why for _, why in found.failed.values())
+
+
+def test_a_file_that_cannot_be_read_is_named(source: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file, opened = min(source.rglob("IM15")), Path.open
+
+    def refusing(path: Path, *args: object, **options: object) -> object:
+        if path == file:
+            raise PermissionError(13, "Permission denied")
+        return opened(path, *args, **options)
+
+    monkeypatch.setattr(Path, "open", refusing)
+    found = find_dicom(source, SALT)
+    assert any("empty, unreadable or damaged" in why for _, why in found.failed.values())
 
 
 def test_columns_are_those_that_have_something_in_them(source: Path, written: Callable[..., Dataset]) -> None:

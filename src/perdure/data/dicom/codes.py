@@ -11,6 +11,8 @@ import re
 from dataclasses import dataclass
 
 PRIVATE_SCHEME = "99PERDURE"
+MANUFACTURER = "Perdure"
+"""What a SEG of ours says of who made it."""
 
 _CONCEPTS = {
     # brain, as FreeSurfer, SynthSeg and the tissue maps of MNI152 name its parts

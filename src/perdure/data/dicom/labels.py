@@ -7,7 +7,7 @@ what it means would be a guess. Voxels that two of them claim with different val
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,9 +15,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from perdure.data.content import Image, refusal
-from perdure.data.dicom.contours import regions
+from perdure.data.dicom.codes import MANUFACTURER
+from perdure.data.dicom.contours import check_regions, regions
 from perdure.data.dicom.opening import quiet, read_dataset, reading
-from perdure.data.dicom.segmentation import segments
+from perdure.data.dicom.segmentation import check_segments, segments
 from perdure.data.dicom.series import Series, open_series, series_files
 from perdure.data.manifest import structure_key
 from perdure.data.places import LIST_SUFFIX
@@ -54,9 +55,33 @@ def read_dicom_labels(place: Path, image: Path, values: Mapping[str, int]) -> Im
         if made_on.series != series.uid or of_picture:
             found = f"{called}, made on {'another image' if made_on.series else 'no image that it names'}"
             raise refusal(place, found, "name the label of this image", "ReferencedSeriesSequence")
-        named = segments if modality == "SEG" else regions
-        labels = _claimed(place, named(place, called, dataset, series), series, values)
+        if modality == "SEG":
+            parts = segments(place, called, dataset, series)
+        else:
+            parts = regions(place, called, dataset, series, {key for key, value in values.items() if value})
+        labels = _claimed(place, parts, series, values)
     return Image(series.header, labels, None)
+
+
+def check_dicom_labels(place: Path, file: Path, called: str, series: Series, wanted: Container[str]) -> None:
+    """Looks at all of a SEG or RTSTRUCT but its pixels.
+
+    Args:
+        place: what errors name.
+        file: the label.
+        called: what it is called in errors.
+        series: that it was made on.
+        wanted: keys of the structures that are not background.
+
+    Raises:
+        DataError: its header says that it cannot be read.
+    """
+    dataset = read_dataset(place, file, called)
+    with reading(place, called), quiet():
+        if dataset.get("Modality") == "SEG":
+            check_segments(place, called, dataset, series)
+        else:
+            check_regions(place, called, dataset, series, wanted)
 
 
 @dataclass(frozen=True)
@@ -94,6 +119,12 @@ def reference(place: Path, called: str, dataset: Dataset) -> Reference:
             frozenset(str(image.get("ReferencedSOPInstanceUID", "")) for image in images),
             tuple(str(item.get(keyword, "")) for item, keyword in named),
         )
+
+
+def is_by_perdure(dataset: Dataset) -> bool:
+    """Whether a SEG is a prediction of Perdure that, as far as it says, nobody has changed."""
+    kinds = {item.get("SegmentAlgorithmType") for item in dataset.get("SegmentSequence") or ()}
+    return dataset.get("Manufacturer") == MANUFACTURER and kinds == {"AUTOMATIC"}
 
 
 def _claimed(

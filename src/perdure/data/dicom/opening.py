@@ -19,7 +19,16 @@ if TYPE_CHECKING:
 
 _NO_IMAGES = ("SEG", "RTDOSE", "RTSTRUCT", "PR", "SR", "KO")
 _NAMES = (".dcm", ".dicom", ".ima")
+_WITHOUT_SERIES = (
+    "Media Storage Directory", "Hanging Protocol", "Color Palette", "Implant", "Procedure Protocol", "Inventory",
+)  # fmt: skip
 _PREAMBLE = 128  # bytes before the letters DICM
+_STARTS = (
+    b"\x89PNG", b"\xff\xd8\xff", b"GIF8", b"BM", b"II*\0", b"MM\0*", b"RIFF", b"%PDF", b"PK\x03\x04", b"\x1f\x8b",
+    b"7z\xbc\xaf", b"Rar!", b"\xd0\xcf\x11\xe0", b"\x7fELF", b"MZ", b"SQLite", b"\xff\xfe", b"\xfe\xff",
+)  # fmt: skip
+"""Of pictures, archives, documents, programs, databases and text in UTF-16."""
+_NO_TEXT = frozenset(range(32)) - frozenset(b"\t\n\f\r\x1b")
 _DEFLATED = "1.2.840.10008.1.2.1.99"
 
 
@@ -32,6 +41,19 @@ def looks_like_dicom(path: Path) -> bool:
             return file.read(_PREAMBLE + 4)[_PREAMBLE:] == b"DICM"
     except OSError:
         return False
+
+
+def is_of_another_kind(path: Path) -> bool:
+    """Whether the first bytes of a file say that it is a picture, an archive, a text or the like.
+
+    One that is empty, cannot be read or begins with anything else may be a DICOM file that was damaged.
+    """
+    try:
+        with path.open("rb") as file:
+            start = file.read(1024)
+    except OSError:
+        return False
+    return start.startswith(_STARTS) or (start != b"" and _NO_TEXT.isdisjoint(start))
 
 
 def read_dataset(place: Path, file: Path, called: str, *, pixels: bool = False) -> Dataset:
@@ -70,8 +92,20 @@ def no_image(dataset: Dataset) -> bool:
     """
     if dataset.get("Modality") in _NO_IMAGES:
         return True
-    kind = dataset.file_meta.get("MediaStorageSOPClassUID")
-    return "Rows" not in dataset and "Image Storage" not in getattr(kind, "name", "")
+    return "Rows" not in dataset and "Image Storage" not in _class_name(dataset)
+
+
+def is_cut_short(dataset: Dataset) -> bool:
+    """Whether a dataset ends before it says what series it belongs to, though it is of a kind that belongs to one.
+
+    pydicom reads as far as a file goes.
+    """
+    return not dataset.get("SeriesInstanceUID") and not any(kind in _class_name(dataset) for kind in _WITHOUT_SERIES)
+
+
+def _class_name(dataset: Dataset) -> str:
+    kind = dataset.file_meta.get("MediaStorageSOPClassUID") or dataset.get("SOPClassUID")
+    return str(getattr(kind, "name", ""))
 
 
 @contextlib.contextmanager

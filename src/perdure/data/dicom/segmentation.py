@@ -31,17 +31,8 @@ def segments(
     Raises:
         DataError: it is fractional, or not on the grid of the series.
     """
-    kind = str(dataset.get("SegmentationType", ""))
-    if kind not in ("BINARY", "LABELMAP"):
-        allowed = "BINARY or LABELMAP: a fraction says nothing certain of a voxel; write it anew with a threshold"
-        raise refusal(place, f"{kind[:16] or 'nothing'} in {called}", allowed, "SegmentationType")
-    names = {int(item.SegmentNumber): str(item.SegmentLabel) for item in dataset.get("SegmentSequence") or ()}
-    first = series.instances[0]
-    rows, columns, frames = int(dataset.Rows), int(dataset.Columns), int(dataset.get("NumberOfFrames", 1))
-    if (rows, columns) != (first.rows, first.columns) or rows * columns * frames > _MOST_VOXELS:
-        found = f"{frames} frames of {rows} x {columns} pixels in {called}"
-        raise refusal(place, found, f"slices of the image have {first.rows} x {first.columns}", "Rows")
-    places = _slices(place, called, dataset, series, frames)
+    kind, names, places = _header(place, called, dataset, series)
+    rows, columns, frames = int(dataset.Rows), int(dataset.Columns), len(places)
     # all at once, because pydicom 3.0 cannot find a frame of single bits that does not begin a byte
     decoded_frames = decoded(place, called, dataset)
     if decoded_frames.size != frames * rows * columns:
@@ -53,6 +44,33 @@ def segments(
         else:
             for number in np.unique(pixels[pixels != 0]):
                 yield _named(place, called, names, int(number)), k, pixels == number
+
+
+def check_segments(place: Path, called: str, dataset: Dataset, series: Series) -> None:
+    """Looks at all but the pixels.
+
+    Raises:
+        DataError: as `segments`.
+    """
+    _header(place, called, dataset, series)
+
+
+def _header(place: Path, called: str, dataset: Dataset, series: Series) -> tuple[str, dict[int, str], list[int]]:
+    """The type, the name of each segment by its number, and the number of the slice that each frame lies on."""
+    kind = str(dataset.get("SegmentationType", ""))
+    if kind not in ("BINARY", "LABELMAP"):
+        allowed = "BINARY or LABELMAP: a fraction says nothing certain of a voxel; write it anew with a threshold"
+        raise refusal(place, f"{kind[:16] or 'nothing'} in {called}", allowed, "SegmentationType")
+    names = {int(item.SegmentNumber): str(item.SegmentLabel) for item in dataset.get("SegmentSequence") or ()}
+    first = series.instances[0]
+    rows, columns, frames = int(dataset.Rows), int(dataset.Columns), int(dataset.get("NumberOfFrames", 1))
+    if (rows, columns) != (first.rows, first.columns) or rows * columns * frames > _MOST_VOXELS:
+        found = f"{frames} frames of {rows} x {columns} pixels in {called}"
+        raise refusal(place, found, f"slices of the image have {first.rows} x {first.columns}", "Rows")
+    if kind == "BINARY":
+        for frame in range(frames):
+            _named(place, called, names, _number(dataset, frame))
+    return kind, names, _slices(place, called, dataset, series, frames)
 
 
 def _slices(place: Path, called: str, dataset: Dataset, series: Series, frames: int) -> list[int]:

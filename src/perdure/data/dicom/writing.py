@@ -19,9 +19,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from perdure.data.content import refusal
-from perdure.data.dicom.codes import PRIVATE_SCHEME, coded_name
+from perdure.data.dicom.codes import MANUFACTURER, PRIVATE_SCHEME, coded_name
 from perdure.data.dicom.opening import damaged, quiet, read_dataset
 from perdure.data.dicom.series import Series, open_series
+from perdure.data.manifest import structure_key
 
 if TYPE_CHECKING:
     from highdicom.seg import SegmentDescription
@@ -80,13 +81,17 @@ def segmentation_file(
     if not present and len(sources) > 1:
         sources, further, frames = sources[:1], sources[1:], frames[:1]
     described = present or list(range(1, len(structures)))
+    names = [structures[i].name for i in described]
+    if empty := [name for name in names if not structure_key(name)]:
+        allowed = "a name with a letter or digit in it; rename it in dataset.toml, or write NIfTI (--format nifti)"
+        raise refusal(place, f"a structure called {empty[0][:64]!r}", allowed, "structures")
     number = np.zeros(256, np.uint8)
     number[described] = np.arange(1, len(described) + 1)
     try:
         with quiet():
             held = _without_person([*sources, *further])
             _set_spacing(sources, series)
-            made = _made(sources, further, number[frames], [structures[i].name for i in described], origin)
+            made = _made(sources, further, number[frames], names, origin)
             for keyword, element in held.items():
                 made[keyword] = element
             content = BytesIO()
@@ -176,7 +181,7 @@ def _made(
         series_number=_SERIES_NUMBER,
         sop_instance_uid=_uid(series, voxels, *names),
         instance_number=1,
-        manufacturer="Perdure",
+        manufacturer=MANUFACTURER,
         manufacturer_model_name="Perdure",
         software_versions=version("perdure"),
         device_serial_number=origin.release,
@@ -185,6 +190,10 @@ def _made(
     )
     for item in (*made.DimensionOrganizationSequence, *made.DimensionIndexSequence):
         item.DimensionOrganizationUID = _uid(series, "dimensions")
+    for item, name in zip(made.SegmentSequence, names, strict=True):
+        if not name.isascii():
+            # of the item alone: patient and study keep the characters, and the character set, of the source
+            item.SpecificCharacterSet = "ISO_IR 192"
     return made
 
 
@@ -194,9 +203,9 @@ def _segment(number: int, name: str, origin: Origin) -> SegmentDescription:
     from highdicom.sr import CodedConcept
     from pydicom.sr.codedict import codes
 
-    coded = coded_name(name)
+    coded, label = coded_name(name), _label(name)
     if coded.concept is None:
-        what = CodedConcept(_plain(name), PRIVATE_SCHEME, _plain(name))
+        what = CodedConcept(label, PRIVATE_SCHEME, label)
     else:
         scheme, _, concept = coded.concept.rpartition(".")
         what = CodedConcept.from_code(getattr(getattr(codes, scheme or "SCT"), concept))
@@ -205,7 +214,7 @@ def _segment(number: int, name: str, origin: Origin) -> SegmentDescription:
         what.SegmentedPropertyTypeModifierCodeSequence = [side]
     return SegmentDescription(
         segment_number=number,
-        segment_label=_plain(name),
+        segment_label=label,
         segmented_property_category=getattr(codes.SCT, coded.category),
         segmented_property_type=what,
         algorithm_type=SegmentAlgorithmTypeValues.AUTOMATIC,
@@ -220,6 +229,14 @@ def _segment(number: int, name: str, origin: Origin) -> SegmentDescription:
 def _uid(*of: str) -> str:
     """A UID that is always the same of the same (PS3.5, B.2)."""
     return f"2.25.{uuid.uuid5(_UIDS, chr(0).join(of)).int}"
+
+
+def _label(name: str) -> str:
+    """The name of a structure as one element in UTF-8 holds it: no other has the same, however long both are."""
+    text = "".join(letter if letter.isprintable() else " " for letter in name.replace("\\", "/")).strip()
+    if len(text) <= _LONG_STRING:
+        return text
+    return f"{text[: _LONG_STRING - 9]}~{hashlib.sha256(name.encode()).hexdigest()[:8]}"
 
 
 def _plain(text: str) -> str:

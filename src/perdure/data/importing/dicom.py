@@ -8,17 +8,21 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 
 from perdure.data.content import refusal
-from perdure.data.dicom.series import assembled
+from perdure.data.dicom.labels import check_dicom_labels
+from perdure.data.dicom.series import Series, assembled
 from perdure.data.importing.found import Found, FoundCase, read_table
 from perdure.data.importing.walk import Chosen, Group, Walk
 from perdure.data.manifest import structure_key
 from perdure.data.places import LIST_SUFFIX
 from perdure.errors import DataError
+
+_MAPS = (".nii.gz", ".nii", ".mgz")
 
 
 def find_dicom(
@@ -36,27 +40,32 @@ def find_dicom(
         progress: told how many of how many files are read.
 
     Raises:
-        DataError: there is no series with a label or class, or none that can be read.
+        DataError: a folder or table that was named is not there; `--structure` names what no label has; there is no
+            series with a label or class, or none that can be read.
     """
     chosen = chosen or Chosen()
+    if chosen.label_maps is not None:
+        # as the source, or no path in it would be relative to the folder that holds both
+        chosen = replace(chosen, label_maps=chosen.label_maps.resolve())
+    grades = _checked(source, chosen)  # first, because looking at all files of a large export takes hours
     base = source.resolve()
     walk = Walk(base, salt, chosen)
-    files = sorted(file for file in base.rglob("*") if file.is_file() and not file.name.startswith("."))
+    files = walk.files()
     for done, file in enumerate(files, 1):
         walk.look(file)
         progress(done, len(files))
-    root = base if chosen.label_maps is None else _common(base, chosen.label_maps.resolve())
-    grades = _grades(chosen.classes)
+    walk.end()
+    root = base if chosen.label_maps is None else _common(base, chosen.label_maps)
     made = _Cases(walk, root, grades)
     cases = [case for uid, group in walk.series.items() for case in made.of(uid, group)]
+    made.count_unused()
     if not cases:
         reasons = "; ".join([*dict.fromkeys(why for _, why in walk.failed.values()), *walk.left_out()])
         allowed = "SEG or RTSTRUCT in the folder, --labels, or --classes"
         raise refusal(source, f"no series that can be imported ({reasons or 'no DICOM file'})", allowed, "series")
     names = {structure_key(name) for case in cases for name in made.structures.get(case.label_files, ())}
-    if not chosen.structures and any(case.label for case in cases):
-        allowed = "--structure NAME=VALUE for each"
-        raise refusal(chosen.label_maps or source, "no names of the values in label maps", allowed, "labels")
+    if not any(case.label for case in cases):  # what a label map calls its values, only the user knows
+        _check_names(source, chosen.structures, walk.structures())
     labels = _label_set(chosen, sorted(names), sorted({case.grade for case in cases}))
     failed = {name: (_relative(root, files), why) for name, (files, why) in walk.failed.items()}
     return Found(
@@ -79,6 +88,7 @@ class _Cases:
         self.walk, self.root, self.grades = walk, root, grades
         self.structures: dict[tuple[str, ...], tuple[str, ...]] = {}
         self.modalities: set[str] = set()
+        self.used: set[str] = set()  # of the uids in the table of classes
 
     def of(self, uid: str, group: Group) -> Iterator[FoundCase]:
         """The cases of one series: one of a volume, or one of each picture."""
@@ -97,13 +107,21 @@ class _Cases:
                 if group.failure:
                     raise refusal(place, "a file that cannot be read", group.failure)
                 series = assembled(place, instances or tuple(group.instances))
-                if uid == "" or len(group.patients) > 1 or "" in {patient for _, patient in group.patients}:
-                    found = "several patients" if len(group.patients) > 1 else "no PatientID or SeriesInstanceUID"
+                if not pictures and (unread := self.walk.unread_beside(uid)):
+                    found = f"{unread} file(s) in its folder that cannot be read"
+                    raise refusal(place, found, "they may be slices of it: mend, or remove, each", "slices")
+                if len(group.patients) > 1 or "" in {patient for _, patient in group.patients}:
+                    found = "several patients" if len(group.patients) > 1 else "no PatientID"
                     raise refusal(place, found, "whose it is has to be known, or splits would mix people", "PatientID")
+                if truth.label_files:
+                    files = [*files, *(self.root / name for name in truth.label_files)]
+                    self._check_label(
+                        place, files[-1], f"file {len(files)}", series, self.structures[truth.label_files]
+                    )
             except DataError as error:
                 self.walk.fail(place.name.removesuffix(LIST_SUFFIX), files, error)
                 continue
-            in_order = [one.instance.file for one in series.slices] or files
+            in_order = [one.instance.file for one in series.slices] or [one.file for one in series.instances]
             self.modalities.add(group.tags["modality"])
             who = "\0".join(next(iter(group.patients)))
             yield replace(truth, subject=who, name=name, tags=group.tags, image_files=_relative(self.root, in_order))
@@ -112,14 +130,19 @@ class _Cases:
         """The label or class of a series, or of one picture in it, as a case with nothing else; None if it has none."""
         if self.walk.chosen.classes is not None:
             keys = (picture, uid, group.study, *(patient for _, patient in group.patients))
-            found = [self.grades[key] for key in keys if key is not None and key in self.grades]
-            return FoundCase("", "", grade=found[0]) if found else None
+            found = [key for key in keys if key is not None and key in self.grades]
+            self.used.update(found)
+            return FoundCase("", "", grade=self.grades[found[0]]) if found else None
         maps = [] if self.walk.chosen.label_maps is None else self._maps(uid)
         references = self.walk.labels.get(uid, {})
         files = [file for file, made_on in references.items() if picture is None or picture in made_on.images]
         if len(maps) + len(files) > 1:
-            raise refusal(self.walk.listed(uid), f"{len(maps) + len(files)} labels", "one label a series", "labels")
+            allowed = "one label a series; choose among SEG and RTSTRUCT by --label-description"
+            raise refusal(self.walk.listed(uid), f"{len(maps) + len(files)} labels", allowed, "labels")
         if maps:
+            if not maps[0].resolve().is_relative_to(self.root):
+                allowed = "put a copy of the file in its place"
+                raise refusal(self.walk.listed(uid), "a label map that is a link out of the folder", allowed, "labels")
             return FoundCase("", "", label=_relative(self.root, maps)[0])
         if not files:
             return None
@@ -127,11 +150,49 @@ class _Cases:
         self.structures[listed] = references[files[0]].structures
         return FoundCase("", "", label_files=listed)
 
+    def count_unused(self) -> None:
+        """Counts truths that belong to nothing in the folder, after all cases were made."""
+        self.walk.passed["row(s) of --classes with a uid that is not here"] += len(self.grades.keys() - self.used)
+        folder = self.walk.chosen.label_maps
+        names = [] if folder is None else [file.name for file in folder.iterdir()]
+        uids = {name.removesuffix(ending) for name in names for ending in _MAPS if name.endswith(ending)}
+        self.walk.passed["label map(s) that are not called after a series here"] += len(uids - self.walk.series.keys())
+
+    def _check_label(self, place: Path, file: Path, called: str, series: Series, names: Iterable[str]) -> None:
+        """Refuses what training could not read, as far as the header says so."""
+        classes = self.walk.chosen.structures
+        if classes:
+            wanted = {structure_key(name) for name, value in classes.items() if value}
+        else:
+            wanted = {structure_key(name) for name in names} - {"background"}
+        if "" in wanted:
+            allowed = "name it, or choose classes by --structure; all other structures are background"
+            raise refusal(
+                place, f"a structure in {called} without a letter or digit in its name", allowed, "structures"
+            )
+        check_dicom_labels(place, file, called, series, wanted)
+
     def _maps(self, uid: str) -> list[Path]:
         folder = self.walk.chosen.label_maps
         assert folder is not None
-        files = (folder / f"{uid}{ending}" for ending in (".nii.gz", ".nii", ".mgz"))
+        files = (folder / f"{uid}{ending}" for ending in _MAPS)
         return [file for file in files if re.fullmatch(r"[0-9.]+", uid) and file.is_file()]
+
+
+def _checked(source: Path, chosen: Chosen) -> dict[str, str]:
+    """The classes in a table, after a look whether all that was named is there and can be."""
+    for folder, called in ((source, "SRC"), (chosen.label_maps, "--labels")):
+        if folder is not None and not folder.is_dir():
+            found = "a file" if folder.exists() else "no such folder"
+            raise refusal(folder, found, "name a folder; is the path right?", called)
+    if chosen.label_maps is not None and not chosen.structures:
+        allowed = "--structure NAME=VALUE for each"
+        raise refusal(chosen.label_maps, "no names of the values in label maps", allowed, "labels")
+    times = Counter(structure_key(name) for name in chosen.structures)
+    if odd := [name for name in chosen.structures if (key := structure_key(name)) == "" or times[key] > 1]:
+        allowed = "each has a letter or digit, and more than case, spaces and punctuation tells it from others"
+        raise refusal(source, ", ".join(map(repr, odd)), allowed, "--structure")
+    return _grades(chosen.classes)
 
 
 def _grades(table: Path | None) -> dict[str, str]:
@@ -146,13 +207,26 @@ def _grades(table: Path | None) -> dict[str, str]:
     for number, row in enumerate(rows, 2):
         if grades.setdefault(row["uid"], row["class"]) != row["class"]:
             raise refusal(table, f"line {number}, a uid with another class before", "each uid has one class", "uid")
+    _check_several(table, set(grades.values()))
     return grades
+
+
+def _check_several(table: Path, grades: Collection[str]) -> None:
+    if len(grades) < 2:
+        raise refusal(table, "one class only", "a classification tells two or more apart", "class")
+
+
+def _check_names(source: Path, structures: Mapping[str, int], present: set[str]) -> None:
+    """Refuses classes that no label has: under a mistyped name the structure itself would be background."""
+    keys = {name: structure_key(name) for name, value in structures.items() if value}
+    if unknown := sorted(name for name, key in keys.items() if key not in present):
+        allowed = f"the labels here name {', '.join(sorted(present - {''})) or 'none'}"
+        raise refusal(source, f"no structure {', '.join(map(repr, unknown))}", allowed, "--structure")
 
 
 def _label_set(chosen: Chosen, names: list[str], grades: list[str]) -> dict[str, int | list[int]]:
     if chosen.classes is not None:
-        if len(grades) < 2:
-            raise refusal(chosen.classes, "one class only", "a classification tells two or more apart", "class")
+        _check_several(chosen.classes, grades)
         if all(grade.isdigit() for grade in grades):
             return {grade: int(grade) for grade in sorted(grades, key=int)}
         return {grade: place for place, grade in enumerate(grades)}

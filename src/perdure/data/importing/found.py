@@ -112,6 +112,8 @@ def read_table(path: Path) -> list[dict[str, str]]:
         with path.open(newline="", encoding="utf-8-sig") as file:
             rows = csv.DictReader(file, delimiter=delimiter, restkey="", restval="")
             return [{str(key): str(cell).strip() for key, cell in row.items()} for row in rows]
+    except FileNotFoundError as error:
+        raise refusal(path, "no such file", "is the path right?", "file") from error
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise refusal(path, f"no readable table ({error})", "save it in UTF-8", "file") from error
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections import Counter, defaultdict
 from collections.abc import Mapping
@@ -11,8 +12,17 @@ from typing import TYPE_CHECKING
 
 from perdure.data.content import refusal
 from perdure.data.dicom.instances import Instance, instance_of
-from perdure.data.dicom.labels import Reference, reference
-from perdure.data.dicom.opening import looks_like_dicom, no_image, quiet, read_dataset, reading
+from perdure.data.dicom.labels import Reference, is_by_perdure, reference
+from perdure.data.dicom.opening import (
+    is_cut_short,
+    is_of_another_kind,
+    looks_like_dicom,
+    no_image,
+    quiet,
+    read_dataset,
+    reading,
+)
+from perdure.data.manifest import structure_key
 from perdure.data.places import LIST_SUFFIX, LISTS
 from perdure.data.pseudonyms import pseudonym
 from perdure.errors import DataError
@@ -27,6 +37,7 @@ _TAGS = {
     "station": "StationName",
     "institution": "InstitutionName",
 }
+_NO_DICOM = "file(s) that are no DICOM"
 _LABELS = ("SEG", "RTSTRUCT")
 
 
@@ -37,6 +48,8 @@ class Chosen:
     Args:
         modality: only series of this one.
         description: only series whose SeriesDescription has this in it.
+        label_description: only SEG and RTSTRUCT whose SeriesDescription has this in it.
+        own_labels: whether a SEG that Perdure made counts as truth.
         structures: name -> value of the classes in SEG and RTSTRUCT, or in label maps; all others are background. By
             default every structure is a class, numbered in alphabetical order.
         label_maps: a folder with NIfTI label maps called SERIESINSTANCEUID.nii.gz.
@@ -45,6 +58,8 @@ class Chosen:
 
     modality: str | None = None
     description: re.Pattern[str] | None = None
+    label_description: re.Pattern[str] | None = None
+    own_labels: bool = False
     structures: Mapping[str, int] = field(default_factory=dict)
     label_maps: Path | None = None
     classes: Path | None = None
@@ -103,22 +118,44 @@ class Walk:
         self.labels: dict[str, dict[Path, Reference]] = defaultdict(dict)
         self.failed: dict[str, tuple[list[Path], str]] = {}
         self.passed: Counter[str] = Counter()
+        self.unread: Counter[Path] = Counter()  # DICOM files, by folder
+        self._series_in: dict[Path, set[str]] = defaultdict(set)
+        self._endings: dict[Path, set[str]] = defaultdict(set)  # of DICOM files, by folder
+        self._others: list[Path] = []
+
+    def files(self) -> list[Path]:
+        """All files in the folder and below it, links to nothing among them; not those in folders that are links."""
+
+        def fail(error: OSError) -> None:
+            place = self._place(Path(error.filename))
+            problem = refusal(place, "a folder that cannot be read", "mend its permissions")
+            self.fail(place.name, [Path(error.filename)], problem)
+
+        found = []
+        for where, folders, names in os.walk(self.source, onerror=fail):
+            self.passed["folder(s) that are links"] += sum(Path(where, name).is_symlink() for name in folders)
+            found += [Path(where, name) for name in names if not name.startswith(".")]
+        return sorted(file for file in found if file.is_file() or file.is_symlink())
 
     def look(self, file: Path) -> None:
         """Sorts one file in."""
-        if file.name == "DICOMDIR" or not looks_like_dicom(file):
-            self.passed["file(s) that are no DICOM"] += 1
+        if file.name == "DICOMDIR":
+            self.passed[_NO_DICOM] += 1
             return
-        place = Path(self._pseudonym(str(file.relative_to(self.source))))
+        if not looks_like_dicom(file):
+            self._others.append(file)
+            return
+        place = self._place(file)
         try:
-            if not file.resolve().is_relative_to(self.source):
+            # not Path.resolve, which takes no link that leads to itself
+            if not Path(os.path.realpath(file)).is_relative_to(self.source):
+                self.unread[file.parent] += 1
                 raise refusal(place, "a link that leads out of the folder", "import the folder that the file is in")
-            dataset = read_dataset(place, file, "file 1")
+            dataset = self._opened(place, file)
             with reading(place, "file 1"), quiet():
                 said = Said.of(dataset)
             if said.modality in _LABELS:
-                made_on = reference(place, "file 1", dataset)
-                self.labels[made_on.series][file] = made_on
+                self._add_label(place, file, said, dataset)
             elif said.no_image:
                 self.passed["DICOM file(s) without an image"] += 1
             elif self._is_wanted(said):
@@ -126,9 +163,42 @@ class Walk:
         except DataError as error:
             self.fail(place.name, [file], error)
 
+    def _opened(self, place: Path, file: Path) -> Dataset:
+        try:
+            dataset = read_dataset(place, file, "file 1")
+            with reading(place, "file 1"), quiet():
+                if is_cut_short(dataset):
+                    found = "file 1, which ends before it says what series it belongs to"
+                    raise refusal(place, found, "the file is damaged: fetch it again", "SeriesInstanceUID")
+        except DataError:
+            self.unread[file.parent] += 1
+            raise
+        self._endings[file.parent].add(_ending(file))
+        return dataset
+
+    def end(self) -> None:
+        """Tells damaged files from those of another kind, when it is known in which folders DICOM files are."""
+        for file in self._others:
+            endings = self._endings.get(file.parent)
+            if endings is None or _ending(file) not in {"", *endings} or is_of_another_kind(file):
+                self.passed[_NO_DICOM] += 1
+                continue
+            self.unread[file.parent] += 1
+            found = "file 1, which is empty, unreadable or damaged and lies beside DICOM files"
+            allowed = "it may be one of them: fetch it again, or remove it"
+            self.fail(self._place(file).name, [file], refusal(self._place(file), found, allowed))
+
+    def _place(self, file: Path) -> Path:
+        return Path(self._pseudonym(str(file.relative_to(self.source))))
+
+    def unread_beside(self, uid: str) -> int:
+        """How many files that could not be read may be slices of a series: they lie in a folder with no other."""
+        return sum(number for folder, number in self.unread.items() if self._series_in[folder] == {uid})
+
     def _add(self, file: Path, said: Said, dataset: Dataset) -> None:
         group = self.series[said.series]
         group.files.append(file)
+        self._series_in[file.parent].add(said.series)
         group.patients.add(said.patient)
         group.study = said.study
         group.tags |= said.tags
@@ -138,6 +208,18 @@ class Walk:
         except DataError as error:
             group.failure = group.failure or _reason(error)
 
+    def _add_label(self, place: Path, file: Path, said: Said, dataset: Dataset) -> None:
+        pattern = self.chosen.label_description
+        with reading(place, "file 1"), quiet():
+            is_own = is_by_perdure(dataset)
+        if is_own and not self.chosen.own_labels:
+            self.passed["segmentation(s) that Perdure made (--own-labels takes them)"] += 1
+        elif pattern is not None and not pattern.search(said.description):
+            self.passed["label(s) with another description"] += 1
+        else:
+            made_on = reference(place, "file 1", dataset)
+            self.labels[made_on.series][file] = made_on
+
     def _is_wanted(self, said: Said) -> bool:
         if self.chosen.modality not in (None, said.modality):
             self.passed["file(s) of another modality"] += 1
@@ -146,6 +228,11 @@ class Walk:
         else:
             return True
         return False
+
+    def structures(self) -> set[str]:
+        """The keys of all structures that SEG and RTSTRUCT of the series here name."""
+        named = [made_on.structures for uid in self.series for made_on in self.labels.get(uid, {}).values()]
+        return {structure_key(name) for names in named for name in names}
 
     def left_out(self) -> list[str]:
         """What is in the folder and was passed over, with its number."""
@@ -163,6 +250,11 @@ class Walk:
     def fail(self, name: str, files: list[Path], error: DataError) -> None:
         """Notes what cannot be imported."""
         self.failed[name] = (files, _reason(error))
+
+
+def _ending(file: Path) -> str:
+    """`.dcm`, `.ima` ...; none of a name that ends in a UID or in a number."""
+    return file.suffix.lower() if re.fullmatch(r"\.[A-Za-z]\w{0,7}", file.suffix) else ""
 
 
 def _reason(error: DataError) -> str:
