@@ -66,10 +66,11 @@ def file_uid(file: Path) -> str:
     return str(dcmread(file).SOPInstanceUID)
 
 
-def test_a_series_of_another_modality_than_the_contract_s_does_not_fit(tmp_path: Path) -> None:
+@pytest.mark.parametrize("modality", ["T1-weighted MRI", "T1", "T2w"])
+def test_a_series_of_another_modality_than_the_contract_s_does_not_fit(tmp_path: Path, modality: str) -> None:
     shelf = Shelf(of("CT", "chest"), of("SR"), of("SEG"))
-    with pytest.raises(PacsError, match=r"no series of the study fits; the contract is for 'T1-weighted MRI'.*MR") as e:
-        predict_study(release(modality="T1-weighted MRI"), shelf, "1.2", tmp_path / "out")
+    with pytest.raises(PacsError, match=rf"no series of the study fits; the contract is for '{modality}'.*MR") as e:
+        predict_study(release(modality=modality), shelf, "1.2", tmp_path / "out")
     assert "CT  3 instances  chest" in str(e.value)
     assert not (tmp_path / "out").exists()
 
