@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 _THIS_MACHINE = ("localhost", "127.0.0.1", "::1")
 
+
 @dataclass(frozen=True)
 class Access:
     """What a PACS asks for before it lets somebody in.

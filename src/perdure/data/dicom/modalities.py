@@ -9,7 +9,9 @@ IMAGES = ("CR", "CT", "DX", "MG", "MR", "OP", "PT")
 
 _WORDS = {
     # sequences, because importers and BIDS write those: T1w, t2_tse, T2star
-    ("MR",): r"mri?|magnetic resonance|t[12][a-z]*|flair|pdw?|pdt2|proton density|mp2?rage|flash|adc|dwi|dti|swi|bold|asl",
+    (
+        "MR",
+    ): r"mri?|magnetic resonance|t[12][a-z]*|flair|pdw?|pdt2|proton density|mp2?rage|flash|adc|dwi|dti|swi|bold|asl",
     ("CT",): r"(cb|ce|hr|ld|md|nc)?ct|cta|comput(ed|er|eri[sz]ed) tomogra\w+|hounsfield",
     ("PT",): r"pt|pet|fdg|positron emission tomogra\w+",
     ("MG",): r"mg|mammogra\w+|ffdm|dbt|tomosynthesis",
