@@ -114,7 +114,7 @@ def predict_study(
 
 
 def _segmented(out: Path, series: str, instances: Sequence[str]) -> tuple[Path, ...]:
-    """What is segmented: the series as one volume, if there is a SEG of it, or each of its pictures or multi-frame files.
+    """What is segmented: the series, if there is a SEG of all of it, or each of its pictures or multi-frame files.
 
     Raises:
         EvaluationError: there is a SEG, of other images than the PACS has now.
