@@ -214,7 +214,8 @@ def _check_owner(out: Path, owner: Mapping[str, Any]) -> None:
         raise EvaluationError(f"{record}: damaged; choose another --out.") from error
     if found != owner["release"]:
         raise EvaluationError(
-            f"{out}: holds the results of release {found[:12]}, not of {owner['release'][:12]}; choose another --out."
+            f"{out}: holds the results of release {_short(found)}, not of {_short(owner['release'])}; choose another "
+            "--out."
         )
     if place != owner["domain"]:
         raise EvaluationError(
@@ -226,6 +227,11 @@ def _check_owner(out: Path, owner: Mapping[str, Any]) -> None:
                 f"{out}: holds results with the {what} {content.get(what)}, not {owner.get(what)}; choose another "
                 "--out."
             )
+
+
+def _short(release: str) -> str:
+    """The beginning of the id of a release, or of that of each view."""
+    return " with ".join(one[:12] for one in release.split()[:3])
 
 
 def images_in(source: Path, out: Path, match: str | None = None) -> Listing:
