@@ -2,8 +2,6 @@ from __future__ import annotations
 
 import gc
 import shlex
-import subprocess
-import sys
 import tracemalloc
 import zipfile
 from collections import OrderedDict
@@ -11,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from monai.networks.nets import UNet
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
@@ -147,13 +146,15 @@ def test_a_pickled_model_is_refused_unopened_with_the_way_to_convert_it(
     for content, legacy in (
         (nn.Linear(2, 2), False),
         (nn.Linear(2, 2), True),
-        (nn.Sequential(nn.Conv3d(1, 1, 1)), False),
+        (UNet(2, 1, 2, channels=(2, 4), strides=(2,)), False),
     ):
         torch.save(content, path, _use_new_zipfile_serialization=not legacy)
         with pytest.raises(NetworkError, match=r"Anne's\.pt: cannot be read as plain tensors") as caught:
             load_weights(Network(), path)
         command = next(line for line in str(caught.value).splitlines() if "python -c" in line)
-        subprocess.run([sys.executable, *shlex.split(command)[1:]], check=True)
+        _, option, code = shlex.split(command)
+        assert option == "-c"
+        exec(code)  # noqa: S102 - what a user would run, and of a model made here
         converted = path.with_suffix(".weights.pt")
         assert read_weights(converted).keys() == content.state_dict().keys()
         converted.unlink()
@@ -176,10 +177,17 @@ def test_a_file_that_asks_for_anything_else_gets_no_command_that_opens_it(
 
 
 @pytest.mark.parametrize(
-    "name", ["torch.nn.modules.linear.Linear.os.system", "torch.nn.modules.linear.init", "torch.load", "a\x1b[31m.b"]
+    "name",
+    [
+        "torch.nn.modules linear.Linear",
+        "torch.nn.modules.linear init.os.system",
+        "monai.networks.utils torch.hub.X",
+        "torch load",
+        "a\x1b[31m b",
+    ],
 )
 def test_a_name_behind_that_of_a_layer_is_unknown(tmp_path: Path, name: str) -> None:
-    module, _, function = name.rpartition(".")
+    module, function = name.split(" ")
     with zipfile.ZipFile(tmp_path / "w.pt", "w") as archive:
         archive.writestr("w/data.pkl", f"\x80\x02c{module}\n{function}\n.".encode("latin-1"))
         archive.writestr("w/version", "3\n")
@@ -192,7 +200,7 @@ def test_a_name_behind_that_of_a_layer_is_unknown(tmp_path: Path, name: str) -> 
 @pytest.mark.filterwarnings("ignore:Detected pickle protocol 4")
 def test_a_way_round_the_names_counts_as_unknown(tmp_path: Path) -> None:
     torch.save({"a": Explosive()}, tmp_path / "w.pt", pickle_protocol=4)
-    with pytest.raises(NetworkError, match=r"it asks for something by the opcode STACK_GLOBAL\."):
+    with pytest.raises(NetworkError, match=r"it asks for something by STACK_GLOBAL\."):
         load_weights(Network(), tmp_path / "w.pt")
 
 

@@ -31,20 +31,21 @@ _DAMAGED = (
 """What `zipfile` and `pickletools` raise at bytes that torch did not write."""
 
 _TENSORS = re.compile(
-    r"torch\._utils\._rebuild_(tensor|tensor_v2|parameter)|torch\.(storage\.)?\w+Storage|collections\.OrderedDict"
-    r"|torch\.(bool|b?float\d+|u?int\d+|device|Size)"
+    r"torch\._utils _rebuild_(tensor|tensor_v2|parameter)|torch(\.storage)? \w+Storage|collections OrderedDict"
+    r"|torch (bool|b?float\d+|u?int\d+|device|Size)"
 )
-"""What a state dict is made of."""
+"""What a state dict is made of: modules, and what of them."""
 _NETWORKS = re.compile(
-    r"torch\.nn\.modules\.\w+\.[A-Z]\w*|torch\.nn\.parameter\.Parameter"
+    r"torch\.nn\.modules\.\w+ [A-Z]\w*|torch\.nn\.parameter Parameter"
+    r"|(monai\.networks|dynamic_network_architectures)(\.\w+)+ [A-Z]\w*"
     # the authors' QuickNAT, and the packages of its blocks
-    r"|(networks\.)?quicknat\.QuickNat|nn_common_modules\.modules\.[A-Z]\w*"
-    r"|squeeze_and_excitation\.squeeze_and_excitation\.[A-Z]\w*"
+    r"|(networks\.)?quicknat QuickNat|nn_common_modules\.modules [A-Z]\w*"
+    r"|squeeze_and_excitation\.squeeze_and_excitation [A-Z]\w*"
     # numbers in a log
-    r"|numpy\.(dtype|ndarray|dtypes\.\w+DType|_?core\.multiarray\.(scalar|_reconstruct))|_codecs\.encode"
-    r"|(__builtin__|builtins)\.set"
+    r"|numpy (dtype|ndarray)|numpy\.dtypes \w+DType|numpy\._?core\.multiarray (scalar|_reconstruct)|_codecs encode"
+    r"|(__builtin__|builtins) set"
 )
-"""Classes that hold layers or numbers. Each name is taken whole: a pickle may also name a class's attributes."""
+"""Classes that hold layers or numbers. What follows the module has no dot: such a name could lead anywhere."""
 
 
 @dataclass(frozen=True)
@@ -100,19 +101,21 @@ def in_code(path: Path) -> str:
 def named_in(path: Path) -> Named:
     """What the pickles of a file name, as far as they can be read."""
     names: set[str] = set()
+    hidden: set[str] = set()
     is_whole = True
     try:
         for pickled in _pickles(path):
             for code, argument, _ in pickletools.genops(pickled):
                 if code.name == "GLOBAL":
-                    names.add(str(argument).replace(" ", "."))
+                    names.add(str(argument))  # module and name, with a space between
                 elif code.name in ("STACK_GLOBAL", "INST") or code.name.startswith("EXT"):
-                    names.add(f"something by the opcode {code.name}")  # torch writes none of these
+                    hidden.add(f"something by {code.name}")  # torch writes no such opcode
     except _DAMAGED:
         is_whole = False
     harmless = {name for name in names if _TENSORS.fullmatch(name) or _NETWORKS.fullmatch(name)}
     others = any(not _TENSORS.fullmatch(name) for name in harmless)
-    return Named(tuple(sorted(_plain(name) for name in names - harmless)), others, is_whole)
+    unknown = sorted(_shown(name) for name in names - harmless)
+    return Named((*unknown, *sorted(hidden)), others, is_whole)
 
 
 def _pickles(path: Path) -> list[BinaryIO]:
@@ -128,6 +131,6 @@ def _pickles(path: Path) -> list[BinaryIO]:
             return [io.BytesIO(archive.read(member)) for member in members]
 
 
-def _plain(name: str) -> str:
-    """A name as one short line: a hostile one may hold anything."""
-    return "".join(letter if letter.isprintable() else "?" for letter in name)[:80]
+def _shown(name: str) -> str:
+    """A name as one short word: a hostile one may hold anything."""
+    return "".join(letter if letter.isprintable() else "?" for letter in name.replace(" ", "."))[:80]
