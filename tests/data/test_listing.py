@@ -6,8 +6,9 @@ from pathlib import Path
 
 import numpy as np
 
-from dicoms import write_enhanced, write_picture, write_series
-from perdure.data.listing import images_below
+from dicoms import write_enhanced, write_picture, write_segmentation, write_series
+from perdure.data.listing import Listing, images_below, listing
+from perdure.data.places import list_content
 from synthetic import save_image, save_volume
 
 VOLUME = np.arange(24, dtype=np.uint16).reshape(2, 3, 4)
@@ -39,6 +40,23 @@ def test_a_series_folder_and_a_file_stand_for_themselves(tmp_path: Path) -> None
     assert images_below(tmp_path / "notes.txt") == []
 
 
-def test_a_dicom_file_without_an_image_is_left_out(tmp_path: Path) -> None:
-    path = write_picture(tmp_path / "one.dcm", VOLUME[:, :, 0], more={"Modality": "SR"})
-    assert images_below(path.parent) == []
+def test_dicom_files_without_an_image_are_left_out_and_told(tmp_path: Path) -> None:
+    report = write_picture(tmp_path / "one.dcm", VOLUME[:, :, 0], more={"Modality": "SR"})
+    files = write_series(tmp_path / "study", VOLUME, np.eye(4))
+    seg = write_segmentation(tmp_path / "study" / "seg.dcm", files, VOLUME > 3, {1: "core"})
+    found = listing(tmp_path)
+    assert found.images == [tmp_path / "study"]
+    assert sorted(found.others) == [report, seg]
+
+
+def test_a_list_of_files_is_an_image_and_that_of_a_label_is_none(tmp_path: Path) -> None:
+    files = write_series(tmp_path / "source", VOLUME, np.eye(4))
+    seg = write_segmentation(tmp_path / "source" / "seg.dcm", files, VOLUME > 3, {1: "core"})
+    series = tmp_path / "data" / "series"
+    series.mkdir(parents=True)
+    (tmp_path / "data" / "dataset.toml").write_text('source = "../source"\n')
+    (series / "a.files").write_bytes(list_content([file.name for file in files]))
+    (series / "a-label.files").write_bytes(list_content([seg.name]))
+    (series / "b.files").write_bytes(list_content(["nowhere"]))
+    assert listing(tmp_path / "data") == Listing([series / "a.files", series / "b.files"], [series / "a-label.files"])
+    assert images_below(series / "a.files") == [series / "a.files"]

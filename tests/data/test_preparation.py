@@ -70,7 +70,7 @@ def test_an_image_of_another_kind_than_the_contract_is_refused(tmp_path: Path) -
     save_image(tmp_path / "a.png", np.zeros((8, 8, 3), np.uint8))
     with pytest.raises(DataError, match=r"a\.png: channels: found 3; the contract has 1"):
         prepare_image(tmp_path / "a.png", pictures())
-    with pytest.raises(DataError, match=r"a\.png: content: found a picture; the contract is for a volume"):
+    with pytest.raises(DataError, match=r"a\.png: content: found a picture; the contract is for volumes; "):
         prepare_image(tmp_path / "a.png", contract())
 
 

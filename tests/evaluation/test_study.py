@@ -7,12 +7,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+from pydicom import dcmread
 from pydicom.uid import generate_uid
 
 import dicoms
 import fakes
 from perdure.data.dicom.web import OfferedSeries
 from perdure.errors import ConfigurationError, DataError, EvaluationError, PacsError
+from perdure.evaluation import Output
 from perdure.evaluation.study import predict_study
 from perdure.release import Release
 
@@ -61,15 +63,14 @@ def with_files(*paths: Path, modality: str = "MR") -> Shelf:
 
 
 def file_uid(file: Path) -> str:
-    from pydicom import dcmread
-
     return str(dcmread(file).SOPInstanceUID)
 
 
-def test_a_series_of_another_modality_than_the_contract_s_does_not_fit(tmp_path: Path) -> None:
+@pytest.mark.parametrize("modality", ["T1-weighted MRI", "T1", "T2w"])
+def test_a_series_of_another_modality_than_the_contract_s_does_not_fit(tmp_path: Path, modality: str) -> None:
     shelf = Shelf(of("CT", "chest"), of("SR"), of("SEG"))
-    with pytest.raises(PacsError, match=r"no series of the study fits; the contract is for 'T1-weighted MRI'.*MR") as e:
-        predict_study(release(modality="T1-weighted MRI"), shelf, "1.2", tmp_path / "out")
+    with pytest.raises(PacsError, match=rf"no series of the study fits; the contract is for '{modality}'.*MR") as e:
+        predict_study(release(modality=modality), shelf, "1.2", tmp_path / "out")
     assert "CT  3 instances  chest" in str(e.value)
     assert not (tmp_path / "out").exists()
 
@@ -137,6 +138,43 @@ def test_a_multi_frame_volume_and_each_radiograph_get_a_segmentation_of_their_ow
         assert sorted(file.name for file in done.files) == sorted(f"{file_uid(one)}.seg.dcm" for one in pictures)
         assert done.stored == ("stored", "stored")
         assert len(shelf.asked) - asked == attempt + 1  # the list of series, and what was not there
+
+
+def test_what_is_asked_for_later_is_made_later(tmp_path: Path) -> None:
+    volume = np.arange(6 * 6 * 4, dtype=np.uint16).reshape(6, 6, 4)
+    dicoms.write_series(tmp_path / "s", volume, np.eye(4))
+    shelf, out = with_files(tmp_path / "s"), tmp_path / "out"
+    series = shelf.offered[0].uid
+    (seg,) = predict_study(release(), shelf, "1.2", out, store=False).files
+    before = dcmread(seg)
+    for output, made in (
+        (Output(volumes=True), "volumes.csv"),
+        (Output(volumes=True, probabilities=True), f"{series}.dcm_probabilities.nii.gz"),
+    ):
+        assert not (out / made).exists()
+        done = predict_study(release(), shelf, "1.2", out, output=output)
+        assert (out / made).exists()
+        assert done.stored == ("stored",)
+        asked = len(shelf.asked)
+        predict_study(release(), shelf, "1.2", out, output=output)
+        assert len(shelf.asked) == asked + 1  # the list of series; nothing is fetched or made twice
+    assert dcmread(seg).SOPInstanceUID == before.SOPInstanceUID
+    rows = (out / "volumes.csv").read_text().splitlines()
+    assert [row.split(",")[:2] for row in rows[1:]] == [
+        [series, name] for name in ("core", "left_cortex", "right_cortex")
+    ]
+
+
+def test_volumes_of_one_picture_are_made_where_those_of_the_others_are(tmp_path: Path) -> None:
+    pictures = [dicoms.write_picture(tmp_path / f"{i}.dcm", np.full((6, 6), i, np.uint16)) for i in range(2)]
+    two = fakes.release(fakes.Threshold((0.01,)), fakes.picture_contract(channels=1, size=(6, 6)))
+    shelf, out = with_files(*pictures, modality="MG"), tmp_path / "out"
+    output = Output(volumes=True)
+    predict_study(two, shelf, "1.2", out, output=output, store=False)
+    table = (out / "volumes.csv").read_text()
+    (out / "volumes.csv").write_text("".join(table.splitlines(keepends=True)[:2]))
+    predict_study(two, shelf, "1.2", out, output=output, store=False)
+    assert (out / "volumes.csv").read_text() == table
 
 
 def test_what_does_not_belong_to_the_series_is_not_segmented_with_it(tmp_path: Path) -> None:

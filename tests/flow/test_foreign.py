@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ import pytest
 import nnunet_folder
 import synthetic
 from command import Command
+from layouts import write_decathlon, write_export
 
 UPDATE = ("update", "--data", "data", "--domain", "scanner-b", "--epochs", 1, "--batch-size", 2, "--method", "mas-lr")
 
@@ -44,6 +46,19 @@ def test_a_model_folder_of_nnu_net_is_adopted_updated_and_predicted_with(
     assert len(volumes("predicted")) == 1 + 8 * 3
     scores = ("evaluate", "--release", "releases/base", "--release", "releases/b", "--data", "data")
     assert command.succeeds(*scores, "--out", "scores.parquet", "--json").json["matrices"]["b"]
+
+
+@pytest.mark.parametrize(("layout", "write"), [("msd", write_decathlon), ("dicom", write_export)])
+def test_a_model_of_another_tool_is_adopted_on_images_that_lie_outside_the_data_folder(
+    place: Path, command: Command, layout: str, write: Callable[[Path], Path]
+) -> None:
+    labels = {"background": 0, "ball": 1, "core": 2}
+    nnunet_folder.write(place / "trained", nnunet_folder.network(classes=3), labels=labels)
+    imported = ("--out", "imported", "--salt", "salt", "--domain", "site-a")
+    command.succeeds("import", layout, write(place / "source"), *imported)
+    words = ("adopt", "--nnunet", "trained", "--data", "imported", "--domain", "site-a", "--json")
+    # they lie in RAS, and nnU-Net takes the last axis first
+    assert command.succeeds(*words, "--out", "base").json["contract"]["orientation"] == "SAR"
 
 
 @pytest.mark.parametrize(

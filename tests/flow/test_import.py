@@ -36,11 +36,27 @@ def test_a_release_segments_the_series_of_an_export(command: Command, tmp_path: 
     words = ("--domain", "site-a", "--out", base, "--cache", tmp_path / "cache")
     command.succeeds("import", "dicom", source, "--out", data, "--salt", tmp_path / "salt", "--domain", "site-a")
     command.succeeds("train", "--data", data, *words, *SMALL)
-    series = source / "series"
-    series.mkdir()
-    for k in range(16):
-        (next(source.glob("DOE_JANE0*")) / "DICOM" / f"IM{k}").rename(series / f"IM{k}")
-    command.succeeds("predict", "--release", base, "--input", series, "--out", tmp_path / "predicted")
-    written = nib.as_closest_canonical(nib.load(tmp_path / "predicted" / "series.dcm.nii.gz"))
+    # slices and their SEG lie in one folder
+    study = next(source.glob("DOE_JANE0*")) / "DICOM"
+    for localizer in ("IM901", "IM902", "IM903"):
+        (study / localizer).unlink()
+    predict = ("predict", "--release", base, "--json")
+    ended = command.succeeds(*predict, "--input", study, "--out", tmp_path / "folder")
+    assert ended.json["passed_over"] == 1
+    assert "1 DICOM file(s) without an image" in ended.err
+    written = nib.as_closest_canonical(nib.load(tmp_path / "folder" / "DICOM.dcm.nii.gz"))
     assert written.shape == head(0)[0].shape
     assert set(np.unique(written.dataobj)) <= {0, 1, 2}
+
+    # of several series in a folder the import has made lists; nothing of a patient is in their results
+    ended = command.succeeds(*predict, "--input", data / "series", "--out", tmp_path / "lists")
+    lists = sorted(path.stem for path in (data / "series").glob("*.files") if not path.stem.endswith("-label"))
+    assert sorted(file.name for file in (tmp_path / "lists").glob("*.nii.gz")) == [f"{one}.dcm.nii.gz" for one in lists]
+    assert (len(lists), ended.json["passed_over"]) == (3, 3)
+    one = data / "series" / f"{lists[0]}.files"
+    command.succeeds(*predict, "--input", one, "--format", "dicom-seg", "--out", tmp_path / "one")
+    assert [file.name for file in (tmp_path / "one").glob("*.dcm")] == [f"{lists[0]}.seg.dcm"]
+    same = [nib.load(file).get_fdata() for file in sorted((tmp_path / "lists").glob("*.nii.gz"))]
+    assert any(
+        np.array_equal(labels, nib.load(tmp_path / "folder" / "DICOM.dcm.nii.gz").get_fdata()) for labels in same
+    )

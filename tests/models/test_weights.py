@@ -1,12 +1,15 @@
 from __future__ import annotations
 
 import gc
+import shlex
 import tracemalloc
+import zipfile
 from collections import OrderedDict
 from pathlib import Path
 
 import pytest
 import torch
+from monai.networks.nets import UNet
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
@@ -137,14 +140,79 @@ def test_a_head_that_fits_is_loaded_even_if_it_might_be_replaced(tmp_path: Path)
 
 
 def test_a_pickled_model_is_refused_unopened_with_the_way_to_convert_it(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "a model of Anne's.pt"
+    for content, legacy in (
+        (nn.Linear(2, 2), False),
+        (nn.Linear(2, 2), True),
+        (UNet(2, 1, 2, channels=(2, 4), strides=(2,)), False),
+    ):
+        torch.save(content, path, _use_new_zipfile_serialization=not legacy)
+        with pytest.raises(NetworkError, match=r"Anne's\.pt: cannot be read as plain tensors") as caught:
+            load_weights(Network(), path)
+        command = next(line for line in str(caught.value).splitlines() if "python -c" in line)
+        _, option, code = shlex.split(command)
+        assert option == "-c"
+        exec(code)  # noqa: S102 - what a user would run, and of a model made here
+        converted = path.with_suffix(".weights.pt")
+        assert read_weights(converted).keys() == content.state_dict().keys()
+        converted.unlink()
+
+
+@pytest.mark.parametrize("legacy", [False, True])
+def test_a_file_that_asks_for_anything_else_gets_no_command_that_opens_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, legacy: bool
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    for content in (nn.Linear(2, 2), Explosive(), {"state_dict": state(), "extra": Explosive()}):
-        torch.save(content, tmp_path / "model.pt")
-        with pytest.raises(NetworkError, match=r"model\.pt: cannot be read as plain tensors[\s\S]*m\.state_dict\(\)"):
+    for content in (Explosive(), {"state_dict": state(), "extra": Explosive()}, [nn.Linear(2, 2), Explosive()]):
+        torch.save(content, tmp_path / "model.pt", _use_new_zipfile_serialization=not legacy)
+        with pytest.raises(
+            NetworkError, match=r"model\.pt: cannot be read as plain tensors: it asks for .*getattr"
+        ) as caught:
             load_weights(Network(), tmp_path / "model.pt")
+        assert "python" not in str(caught.value)
+        assert "weights_only" not in str(caught.value)
     assert not (tmp_path / "exploded").exists()
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "torch.nn.modules linear.Linear",
+        "torch.nn.modules.linear init.os.system",
+        "monai.networks.utils torch.hub.X",
+        "torch load",
+        "a\x1b[31m b",
+    ],
+)
+def test_a_name_behind_that_of_a_layer_is_unknown(tmp_path: Path, name: str) -> None:
+    module, function = name.split(" ")
+    with zipfile.ZipFile(tmp_path / "w.pt", "w") as archive:
+        archive.writestr("w/data.pkl", f"\x80\x02c{module}\n{function}\n.".encode("latin-1"))
+        archive.writestr("w/version", "3\n")
+    with pytest.raises(NetworkError, match=r"w\.pt: cannot be read as plain tensors: it asks for ") as caught:
+        load_weights(Network(), tmp_path / "w.pt")
+    assert "python" not in str(caught.value)
+    assert str(caught.value).isprintable()
+
+
+@pytest.mark.filterwarnings("ignore:Detected pickle protocol 4")
+def test_a_way_round_the_names_counts_as_unknown(tmp_path: Path) -> None:
+    torch.save({"a": Explosive()}, tmp_path / "w.pt", pickle_protocol=4)
+    with pytest.raises(NetworkError, match=r"it asks for something by STACK_GLOBAL\."):
+        load_weights(Network(), tmp_path / "w.pt")
+
+
+@pytest.mark.parametrize("legacy", [False, True])
+@pytest.mark.parametrize("length", [0, 3, 60, 300, -300, -10])
+def test_a_file_that_was_cut_short_is_damaged_and_gets_no_command(tmp_path: Path, legacy: bool, length: int) -> None:
+    torch.save(state(), tmp_path / "w.pt", _use_new_zipfile_serialization=not legacy)
+    (tmp_path / "w.pt").write_bytes((tmp_path / "w.pt").read_bytes()[:length])
+    with pytest.raises(NetworkError, match=r"w\.pt: cannot be read .*the file is damaged: copy it again") as caught:
+        load_weights(Network(), tmp_path / "w.pt")
+    assert "python" not in str(caught.value)
+    assert "weights_only" not in str(caught.value)
 
 
 @pytest.mark.parametrize("suffix", [".pt", ".safetensors"])

@@ -42,7 +42,7 @@ def export(
     from perdure.release import Release
 
     opened = Release.open(release, trust or ())
-    images = [] if source is None else images_in(source, out)
+    images = [] if source is None else images_in(source, out).images
     write = {"onnx": export_onnx, "monai": export_bundle}[form]
     with progress_bar() as bar:
         found = write(

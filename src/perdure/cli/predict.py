@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 import typer
 
 from perdure.cli import options, pacs
-from perdure.cli.console import SOME_FAILED, counting, fail, progress_bar, show
+from perdure.cli.console import SOME_FAILED, counting, fail, note, progress_bar, show
 from perdure.cli.requests import check_device, view_weights_said
 
 _RESULT = "Result"
@@ -20,7 +20,9 @@ def predict(
         typer.Option("--release", help="The release folder that predicts. Repeat for several, one a view of a volume."),
     ],
     out: Annotated[Path, typer.Option("--out", help="Folder for the results; finished ones are not done again.")],
-    source: Annotated[Path | None, typer.Option("--input", help="An image, or a folder of images.")] = None,
+    source: Annotated[
+        Path | None, typer.Option("--input", help="An image, a list of its files, or a folder of images.")
+    ] = None,
     match: Annotated[
         str | None, typer.Option("--match", help="Only images of such a name, for example '*_T1w.nii.gz'.")
     ] = None,
@@ -105,7 +107,10 @@ def predict(
         return
     with progress_bar() as bar:
         result = predict_files(opened, source, out, match=match, **shared, progress=counting(bar, "predicting"))
+    if result.passed_over:
+        note(f"{result.passed_over} DICOM file(s) without an image (segmentations, reports) passed over.")
     record = {"written": [str(path) for path in result.written], "skipped": result.skipped, "failed": result.failed}
+    record["passed_over"] = result.passed_over
     show(record, as_json, f"{len(result.written)} predicted, {result.skipped} done before, in {out}")
     if result.failed:
         raise fail(f"{len(result.failed)} failed:\n" + "\n".join(result.failed.values()), SOME_FAILED)

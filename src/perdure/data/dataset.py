@@ -147,7 +147,7 @@ class Dataset:
             raise ValueError(f"`std` must be above 0, because intensities are divided by it; got {tuple(std)}.")
         chosen = self.domains if domain is None else (domain,)
         self.check(chosen, required=required, cache=cache, progress=progress)
-        headers = [read_header(self._path(case.image)) for case in self.cases if case.domain in chosen]
+        headers = [read_header(self.path_of(case.image)) for case in self.cases if case.domain in chosen]
         own, volumetric = self._one_kind(headers)
         if channels not in (None, own) and own != 1:
             raise DataError(
@@ -176,7 +176,7 @@ class Dataset:
         _refuse(
             problem
             for case, header in zip((case for case in self.cases if case.domain in chosen), headers, strict=True)
-            for problem in contract_problems(header, contract, self.folder / case.image)
+            for problem in contract_problems(header, contract, self.path_of(case.image))
         )
         sizes = (size,) * spatial_dims if isinstance(size, int) else size or _largest(headers, contract)
         return self._contract(**{**dict(contract), "size": sizes})
@@ -208,6 +208,17 @@ class Dataset:
         files = {case.id: self._files(case, contract) for case in rows.values()}
         return FolderDomain(name, contract, rows, files, opened, self.description.ignore_values)
 
+    def path_of(self, cell: str) -> Path:
+        """The file, the folder with a series, or the list of files that a cell of the manifest means.
+
+        Raises:
+            DataError: it is not there, or may not be read.
+        """
+        found = located(self.folder, self.description.source, cell)
+        if isinstance(found, str):
+            raise DataError([Problem(str(self.folder / "manifest.csv"), "image", repr(cell), found)])
+        return found
+
     def _contract(self, **fields: Any) -> Contract:
         try:
             return Contract(**fields)
@@ -220,19 +231,13 @@ class Dataset:
             ) from error
 
     def _files(self, case: Case, contract: Contract) -> CaseFiles:
-        image = self._path(case.image)
+        image = self.path_of(case.image)
         if self.description.task == "segmentation":
-            mask = self._path(case.mask) if case.mask else None
-            return CaseFiles(image, self._path(case.label), mask, names=self.description.structure_values())
+            mask = self.path_of(case.mask) if case.mask else None
+            return CaseFiles(image, self.path_of(case.label), mask, names=self.description.structure_values())
         value = grade_of(self.description, case.grade)
         grades = [i for i, structure in enumerate(contract.structures) if value in structure.values]
         return CaseFiles(image, grade=grades[0])
-
-    def _path(self, cell: str) -> Path:
-        found = located(self.folder, self.description.source, cell)
-        if isinstance(found, str):
-            raise DataError([Problem(str(self.folder / "manifest.csv"), "image", repr(cell), found)])
-        return found
 
     def _one_kind(self, headers: Sequence[Header]) -> tuple[int, bool]:
         """Channels, and whether they are volumes, of images that are all alike."""

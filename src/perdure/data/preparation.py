@@ -88,9 +88,9 @@ def prepare_image(path: Path, contract: Contract) -> Prepared:
 def contract_problems(header: Header, contract: Contract, path: Path) -> list[Problem]:
     """Why an image cannot be prepared under a contract, if it cannot."""
     if header.is_volume != contract.is_volumetric:
-        kinds = {True: "a volume", False: "a picture"}
+        kinds = {True: "volume", False: "picture"}
         wanted = f"the contract is for {kinds[contract.is_volumetric]}s; it belongs to another release"
-        return [Problem(str(path), "content", kinds[header.is_volume], wanted)]
+        return [Problem(str(path), "content", f"a {kinds[header.is_volume]}", wanted)]
     if header.channels not in (1, contract.channels):
         wanted = f"the contract has {contract.channels}; convert the image, or use a release for its channels"
         return [Problem(str(path), "channels", str(header.channels), wanted)]

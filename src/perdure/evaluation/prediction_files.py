@@ -20,6 +20,7 @@ from perdure.release.folder import held, replace_file
 
 if TYPE_CHECKING:
     from perdure.data.dicom.writing import Origin
+    from perdure.data.listing import Listing
     from perdure.release import Release
 
 RECORD = "prediction.json"
@@ -35,11 +36,13 @@ class Predicted:
         written: what was predicted now.
         skipped: how many were done before.
         failed: file to reason.
+        passed_over: how many DICOM files hold no image: segmentations, reports.
     """
 
     written: list[Path] = field(default_factory=list)
     skipped: int = 0
     failed: dict[str, str] = field(default_factory=dict)
+    passed_over: int = 0
 
 
 @dataclass(frozen=True)
@@ -75,7 +78,7 @@ def predict_files(
 
     Args:
         release: whose model predicts; several, one for each view of a volume, predict together.
-        source: an image, or a folder. Hidden files, and those in `out`, are no images.
+        source: an image, a list of the files of one, or a folder. Hidden files, and those in `out`, are no images.
         out: the folder for the results: new, empty, or with results of the same release.
         device: where the network runs.
         domain: where the images are from; a release that keeps one batch norm a domain has to know, others do not look
@@ -93,7 +96,8 @@ def predict_files(
     output = output or Output()
     checked = check_results(release, out, domain=domain, output=output, weights=weights)
     releases, owner = checked.releases, checked.owner
-    files = images_in(source, out, match)
+    found = images_in(source, out, match)
+    files = found.images
     root = source.parent if files == [source] else source
     segmenter: Segmenter
     if len(releases) > 1:
@@ -104,7 +108,9 @@ def predict_files(
         f"{out}: another process predicts into it; wait until it has ended, or name another --out."
     )
     with held(out.absolute().parent / f".{out.name}.lock", refusal):
-        return _predicted(segmenter, out, output, owner, releases, files, root, progress)
+        result = _predicted(segmenter, out, output, owner, releases, files, root, progress)
+    result.passed_over = len(found.others)
+    return result
 
 
 def _predicted(
@@ -208,7 +214,8 @@ def _check_owner(out: Path, owner: Mapping[str, Any]) -> None:
         raise EvaluationError(f"{record}: damaged; choose another --out.") from error
     if found != owner["release"]:
         raise EvaluationError(
-            f"{out}: holds the results of release {found[:12]}, not of {owner['release'][:12]}; choose another --out."
+            f"{out}: holds the results of release {_short(found)}, not of {_short(owner['release'])}; choose another "
+            "--out."
         )
     if place != owner["domain"]:
         raise EvaluationError(
@@ -222,23 +229,32 @@ def _check_owner(out: Path, owner: Mapping[str, Any]) -> None:
             )
 
 
-def images_in(source: Path, out: Path, match: str | None = None) -> list[Path]:
-    """The image itself, or all of a folder and below it, hidden ones and those in `out` left out.
+def _short(release: str) -> str:
+    """The beginning of the id of a release, or of that of each view."""
+    return " with ".join(one[:12] for one in release.split()[:3])
+
+
+def images_in(source: Path, out: Path, match: str | None = None) -> Listing:
+    """The image itself, or all of a folder and below it, hidden files and those in `out` left out.
 
     Raises:
         EvaluationError: if there is none, or none of a name that `match` fits.
     """
-    from perdure.data.listing import READABLE, images_below
+    from perdure.data.listing import READABLE, Listing, listing
 
     if not source.exists():
         raise EvaluationError(f"{source}: no such file or folder; --input names an image or a folder of images.")
     # results are no images; what was fetched to be segmented lies among them, out of sight
     results = out.resolve()
     is_fetched = source.resolve().is_relative_to(results / SPOOL)
-    images = [file for file in images_below(source) if is_fetched or not file.resolve().is_relative_to(results)]
+    listed = listing(source)
+    images, others = (
+        [file for file in files if is_fetched or not file.resolve().is_relative_to(results)]
+        for files in (listed.images, listed.others)
+    )
     if not images:
         raise EvaluationError(f"{source}: found no image there; allowed are {READABLE}.")
     matching = [file for file in images if match is None or fnmatch(file.name, match)]
     if not matching:
         raise EvaluationError(f"{source}: none of its {len(images)} images has a name like {match} (--match).")
-    return matching
+    return Listing(matching, others)

@@ -11,6 +11,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
+from perdure.data.places import LIST_SUFFIX
 from perdure.errors import DataError, EvaluationError, Problem
 
 if TYPE_CHECKING:
@@ -104,7 +105,8 @@ def _stem(name: Path, contract: Contract) -> tuple[str, str]:
     suffix = _SUFFIX.search(name.name)
     if suffix is not None:
         return name.name[: suffix.start()], suffix[0]
-    stem = name.name if name.name.lower().endswith(".dcm") else f"{name.name}.dcm"
+    own = name.name.removesuffix(LIST_SUFFIX)
+    stem = own if own.lower().endswith(".dcm") else f"{own}.dcm"
     return stem, ".nii.gz" if contract.is_volumetric else ".png"
 
 

@@ -17,6 +17,7 @@ from perdure.release.folder import being_replaced, replace_file
 if TYPE_CHECKING:
     from perdure.data.dicom.writing import Origin
     from perdure.evaluation.prediction import Predictor
+    from perdure.types import Contract
 
 TABLE, VOLUMES = "predictions.csv", "volumes.csv"
 
@@ -40,10 +41,7 @@ class Segmentations:
         self._contract = segmenter.contract
         self._values = label_values(self._contract)
         self._check_names(names)
-        self._table: Table | None = None
-        if output.volumes:
-            sizes = ("voxels", "mm3") if self._contract.is_volumetric else ("pixels",)
-            self._table = Table(out / VOLUMES, ["case", "structure", "value", *sizes], self._contract.classes - 1)
+        self._table = _volumes(out, self._contract) if output.volumes else None
 
     def __call__(self, file: Path, name: Path) -> Path | None:
         """Segments an image; None if all of its results are there.
@@ -53,7 +51,7 @@ class Segmentations:
         """
         place = place_of(name, self._output, self._contract)
         is_measured = self._table is None or name.as_posix() in self._table.done
-        if is_measured and all((self._out / path).exists() for path in place.files):
+        if is_measured and _is_there(self._out, place):
             return None
         found = self._segmenter.segmented(file, probabilities=place.probabilities is not None)
         self._write(file, found, place)
@@ -103,6 +101,29 @@ class Segmentations:
             size = [] if volume is None else [f"{count * volume:.3f}"]
             rows.append([name.as_posix(), structure.name, str(structure.values[0]), str(count), *size])
         return rows
+
+
+def are_segmented(names: Sequence[Path], out: Path, output: Output, contract: Contract) -> bool:
+    """Whether all that is asked for of these images is in the folder of results.
+
+    Raises:
+        EvaluationError: if the table of volumes is no CSV.
+    """
+    if not all(_is_there(out, place_of(name, output, contract)) for name in names):
+        return False
+    if not output.volumes:
+        return True
+    return (out / VOLUMES).exists() and {name.as_posix() for name in names} <= _volumes(out, contract).done
+
+
+def _is_there(out: Path, place: Place) -> bool:
+    return all((out / path).exists() for path in place.files)
+
+
+def _volumes(out: Path, contract: Contract) -> Table:
+    """The table of how large each structure but background is."""
+    sizes = ("voxels", "mm3") if contract.is_volumetric else ("pixels",)
+    return Table(out / VOLUMES, ["case", "structure", "value", *sizes], contract.classes - 1)
 
 
 class Classifications:

@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING
 from perdure.data.dicom.modalities import modalities_of
 from perdure.errors import ConfigurationError, DataError, EvaluationError, PacsError
 from perdure.evaluation.prediction_files import SPOOL, check_results, predict_files
-from perdure.evaluation.prediction_layout import Output
+from perdure.evaluation.prediction_layout import Output, place_of
+from perdure.evaluation.prediction_writing import are_segmented
 from perdure.release.folder import replace_file
 
 if TYPE_CHECKING:
@@ -87,7 +88,7 @@ def predict_study(
     chosen = _chosen(pacs.series(study), series, contract, pacs.host)
     instances = pacs.instances(study, chosen)
     folder = out / SPOOL / chosen.uid
-    if not all(file.exists() for file in _results(out, chosen.uid, instances)):
+    if not are_segmented(_segmented(out, chosen.uid, instances), out, output, contract):
         _fetch(pacs, study, chosen.uid, instances, folder, progress)
         result = predict_files(
             checked.releases,
@@ -101,7 +102,7 @@ def predict_study(
         )
         if result.failed:
             raise DataError("\n".join(result.failed.values()))
-    files = _results(out, chosen.uid, instances)
+    files = tuple(out / place_of(name, output, contract).labels for name in _segmented(out, chosen.uid, instances))
     for file in files:
         segmented_instances(file)  # what another run left may be damaged
     stored = tuple(pacs.store(file.read_bytes()) for file in files) if store else ()
@@ -112,23 +113,23 @@ def predict_study(
     return SegmentedStudy(chosen.uid, files, stored)
 
 
-def _results(out: Path, series: str, instances: Sequence[str]) -> tuple[Path, ...]:
-    """The segmentations of a series: one, or of pictures and multi-frame files one each.
+def _segmented(out: Path, series: str, instances: Sequence[str]) -> tuple[Path, ...]:
+    """What is segmented: the series, if there is a SEG of all of it, or each of its pictures or multi-frame files.
 
     Raises:
-        EvaluationError: there is one, of other images than the PACS has now.
+        EvaluationError: there is a SEG, of other images than the PACS has now.
     """
     from perdure.data.dicom.writing import segmented_instances
 
     whole = out / f"{series}.seg.dcm"
     if not whole.exists():
-        return tuple(out / f"{uid}.seg.dcm" for uid in instances)
+        return tuple(Path(f"{uid}.dcm") for uid in instances)
     if segmented_instances(whole) != set(instances):
         raise EvaluationError(
             f"{whole}: segments other images of the series than the {len(instances)} that the PACS has now; choose "
             "another --out."
         )
-    return (whole,)
+    return (Path(series),)
 
 
 def _chosen(offered: Sequence[OfferedSeries], wanted: str | None, contract: Contract, host: str) -> OfferedSeries:

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from perdure.errors import NetworkError
+from perdure.models.pickled import in_code, refusal
 from perdure.models.spec import NetworkSpec
 from perdure.types import ParamDict
 
@@ -37,8 +38,6 @@ BLOCKS = ("BasicBlockD", "BottleneckD")
 """What the argument `block` may be."""
 
 _TORCH = re.compile(r"torch\.nn\.(modules\.[a-z]+\.)?(?P<name>\w+)")
-_ASKED = re.compile(r"(?:GLOBAL|global) ([\w.]+)")
-"""What torch's refusal says that a pickle wanted to call."""
 _BLOCK = re.compile(rf"{PACKAGE}\.building_blocks\.residual\.(?P<name>\w+)")
 
 
@@ -119,16 +118,12 @@ def read_checkpoint(path: Path) -> tuple[ParamDict, dict[str, Any]]:
     except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError, TypeError, KeyError) as error:
         if isinstance(error, PermissionError):
             raise
-        asked = _ASKED.search(str(error))
-        reason = f"it asks for {asked[1]}" if asked else str(error).partition("\n")[0]
-        kept = "('network_weights', 'init_args', 'trainer_name', 'inference_allowed_mirroring_axes')"
-        raise NetworkError(
-            f"{path}: cannot be read without running code in it ({reason}), so it stays closed here. If you trust "
-            "where it comes from, keep what is needed, once, where nnU-Net is installed:\n"
-            f"  python -c \"import torch; c = torch.load('{path}', map_location='cpu', weights_only=False); "
-            f"torch.save({{k: c[k] for k in {kept}}}, '{path}')\"\n"
-            "If that fails too, the file is damaged: copy it again."
-        ) from error
+        kept = '("network_weights", "init_args", "trainer_name", "inference_allowed_mirroring_axes")'
+        conversion = (
+            f'import torch; c = torch.load({in_code(path)}, map_location="cpu", weights_only=False); '
+            f"torch.save({{k: c[k] for k in {kept}}}, {in_code(path)})"
+        )
+        raise NetworkError(refusal(path, error, conversion)) from error
     weights = content.get("network_weights") if isinstance(content, dict) else None
     if not isinstance(weights, Mapping) or not weights:
         raise NetworkError(f"{path}: network_weights: found nothing; a checkpoint of nnU-Net v2 has them.")

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from perdure.errors import NetworkError
 from perdure.models.head import head
+from perdure.models.pickled import in_code, refusal
 from perdure.types import ParamDict
 
 SUFFIXES = (".safetensors", ".pt", ".pth", ".bin")
@@ -131,7 +132,11 @@ def _state_dict(path: Path) -> ParamDict:
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except DAMAGED as error:
-        raise NetworkError(_conversion(path, str(error).partition("\n")[0])) from error
+        conversion = (
+            f'import torch; m = torch.load({in_code(path)}, map_location="cpu", weights_only=False); '
+            f"torch.save(m.state_dict(), {in_code(path.with_suffix('.weights.pt'))})"
+        )
+        raise NetworkError(refusal(path, error, conversion)) from error
     for nest in NESTS:
         if isinstance(content, Mapping) and isinstance(content.get(nest), Mapping):
             content = content[nest]
@@ -144,17 +149,6 @@ def _state_dict(path: Path) -> ParamDict:
                 f"directly or under one of {', '.join(NESTS)}."
             )
     return dict(content)
-
-
-def _conversion(path: Path, reason: str) -> str:
-    return (
-        f"{path}: cannot be read as plain tensors ({reason}). A file with a whole pickled model or other Python "
-        "objects can run code when it is opened, so it stays closed here. Published QuickNAT models are such files. "
-        "If you trust where it comes from, convert it once, where the packages it was made with are installed:\n"
-        f"  python -c \"import torch; m = torch.load('{path}', map_location='cpu', weights_only=False); "
-        f"torch.save(m.state_dict(), '{path.with_suffix('.weights.pt')}')\"\n"
-        "If that fails too, the file is damaged: copy it again."
-    )
 
 
 def _without_prefix(tensors: ParamDict, own: Mapping[str, object]) -> ParamDict:

@@ -32,7 +32,7 @@ from pydicom.uid import (
 )
 from scipy.spatial.transform import Rotation
 
-from dicoms import PATIENT, write_enhanced, write_picture, write_series
+from dicoms import PATIENT, write_contours, write_enhanced, write_picture, write_segmentation, write_series
 from perdure.data.images import is_volume_file, read_header, read_image
 from perdure.errors import DataError
 
@@ -119,6 +119,25 @@ def test_signed_and_unsigned_numbers_of_any_depth_are_kept(
     np.testing.assert_array_equal(image.pixels, volume)
     assert image.pixels.dtype == volume.dtype
     assert image.maximum == maximum
+
+
+def test_labels_and_reports_in_the_folder_of_a_series_are_passed_over(tmp_path: Path) -> None:
+    files = write_series(tmp_path / "s", numbers(), np.eye(4))
+    expected = read_image(tmp_path / "s").pixels
+    write_segmentation(tmp_path / "s" / "seg", files, numbers() > 0, {1: "core"})
+    write_contours(tmp_path / "s" / "contours.dcm", files, numbers() > 0, np.eye(4), {1: "core"})
+    write_picture(tmp_path / "s" / "report.dcm", numbers()[:, :, 0], more={"Modality": "SR"})
+    np.testing.assert_array_equal(read_image(tmp_path / "s").pixels, expected)
+
+
+def test_a_file_of_the_series_without_an_image_is_no_label_beside_it(tmp_path: Path) -> None:
+    files = write_series(tmp_path / "s", numbers(), np.eye(4))
+    lost = dcmread(files[-1])
+    del lost.Rows
+    lost.SOPClassUID = lost.file_meta.MediaStorageSOPClassUID = "1.2.3.4"
+    lost.save_as(files[-1])
+    with pytest.raises(DataError, match=f"{files[-1].name}"):
+        read_image(tmp_path / "s")
 
 
 def test_negative_numbers_whose_spare_bits_are_zero_are_negative(tmp_path: Path) -> None:

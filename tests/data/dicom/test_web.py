@@ -208,8 +208,10 @@ def test_the_environment_decides_nothing(
     [
         ("pacs.example/dicom-web", Access(), "must be an address"),
         ("ftp://pacs.example", Access(), "must be an address"),
+        ("http://[::1/dicom-web", Access(), "must be an address"),
         ("https://user:word@pacs.example", Access(), "no user or password"),
         ("http://pacs.example", Access(token=TOKEN), "https"),
+        ("http://[::2]", Access(token=TOKEN), "https"),
         ("https://pacs.example", Access(authority=Path("none.pem")), "--ca none.pem: no such file"),
         ("https://pacs.example", Access(key=Path(__file__)), "goes with --client-cert"),
     ],
@@ -218,6 +220,11 @@ def test_an_address_or_a_file_that_cannot_be_right_is_refused_at_once(url: str, 
     with pytest.raises(ConfigurationError, match=what) as caught:
         Pacs(url, access)
     assert "word" not in str(caught.value).replace("password", "")
+
+
+@pytest.mark.parametrize("machine", ["localhost", "127.0.0.1:8042", "[::1]", "[::1]:8042"])
+def test_a_token_may_go_in_the_clear_to_this_machine(machine: str) -> None:
+    assert Pacs(f"http://{machine}/dicom-web", Access(token=TOKEN)).host == f"http://{machine}"
 
 
 @pytest.mark.parametrize("study", ["", "..", "1.2/../3", "1.2.3?", "1" * 65, "../../1.2"])

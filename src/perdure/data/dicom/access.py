@@ -15,6 +15,8 @@ from perdure.errors import ConfigurationError
 if TYPE_CHECKING:
     from requests import PreparedRequest
 
+_THIS_MACHINE = ("localhost", "127.0.0.1", "::1")
+
 
 @dataclass(frozen=True)
 class Access:
@@ -42,12 +44,16 @@ def checked_host(url: str, access: Access) -> str:
     Raises:
         ConfigurationError: the URL is none, holds a password, or a token would travel in the clear.
     """
-    parts = urlsplit(url)
+    no_address = ConfigurationError("--dicomweb: must be an address such as https://pacs.example/dicom-web.")
+    try:
+        parts = urlsplit(url)
+    except ValueError as error:  # a bracket that does not close
+        raise no_address from error
     if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment:
-        raise ConfigurationError("--dicomweb: must be an address such as https://pacs.example/dicom-web.")
+        raise no_address
     if parts.username is not None or parts.password is not None:
         raise ConfigurationError("--dicomweb: must hold no user or password; give a token by --token-file.")
-    if access.token and parts.scheme == "http" and parts.hostname not in ("localhost", "127.0.0.1"):
+    if access.token and parts.scheme == "http" and parts.hostname not in _THIS_MACHINE:
         raise ConfigurationError("--dicomweb: a token travels by https:// alone; by http:// anyone could read it.")
     return f"{parts.scheme}://{parts.netloc}"
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,11 +11,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from perdure.data.content import Header, Image, refusal
-from perdure.data.dicom.instances import Instance, Plane, read_instance
-from perdure.data.dicom.opening import looks_like_dicom
+from perdure.data.dicom.instances import Instance, Plane, instance_of, read_instance
+from perdure.data.dicom.opening import looks_like_dicom, no_image, quiet, read_dataset, reading
 from perdure.data.dicom.pixels import limits, rescaled, stored
 from perdure.data.dicom.stack import StackError, stacked
-from perdure.data.places import LIST_SUFFIX, listed_files
+from perdure.data.places import LIST_SUFFIX, LISTS, listed_files
 from perdure.types import MAX_VOXELS
 
 if TYPE_CHECKING:
@@ -83,6 +84,8 @@ def series_files(place: Path) -> list[Path]:
 def open_series(place: Path) -> Series:
     """Reads the headers of all files, and finds the grid that they lie on.
 
+    Segmentations, reports and the like in the folder are passed over; a list names no such file.
+
     Args:
         place: a folder with the files of one series, a list of them, or one file: multi-frame, or a radiograph,
             mammogram or photograph.
@@ -92,10 +95,30 @@ def open_series(place: Path) -> Series:
             uneven, or lie in several orientations; they do not say where they lie.
     """
     listed = place.name.endswith(LIST_SUFFIX)
-    files = enumerate(series_files(place), 1)
     # the names of listed files may be those of patients
-    instances = tuple(read_instance(place, file, f"file {i}" if listed else file.name) for i, file in files)
-    return assembled(place, instances)
+    files = [(file, f"file {i}" if listed else file.name) for i, file in enumerate(series_files(place), 1)]
+    if not place.is_dir():
+        return assembled(place, tuple(read_instance(place, file, called) for file, called in files))
+    return assembled(place, _of_folder(place, files))
+
+
+def _of_folder(place: Path, files: Sequence[tuple[Path, str]]) -> tuple[Instance, ...]:
+    """The images among the files of a folder."""
+    instances, others = [], []
+    for file, called in files:
+        dataset = read_dataset(place, file, called)
+        with reading(place, called), quiet():
+            is_other, series = no_image(dataset), str(dataset.get("SeriesInstanceUID") or "")
+        if is_other:
+            others.append((file, called, dataset, series))
+        else:
+            instances.append(instance_of(place, file, called, dataset))
+    # what calls itself part of the series is no label of it: a slice of which the rest is missing
+    own = {"", *(one.series for one in instances)}
+    for file, called, dataset, series in others:
+        if not instances or series in own:
+            instances.append(instance_of(place, file, called, dataset))
+    return tuple(instances)
 
 
 def assembled(place: Path, instances: tuple[Instance, ...]) -> Series:
@@ -107,7 +130,8 @@ def assembled(place: Path, instances: tuple[Instance, ...]) -> Series:
     first = instances[0]
     if len(found := Counter(instance.series for instance in instances)) > 1:
         counts = ", ".join(str(count) for count in found.values())
-        raise refusal(place, f"{len(found)} series (of {counts} files)", "one series a folder", "SeriesInstanceUID")
+        allowed = f"one series a folder; `perdure import dicom` lists the files of each ({LISTS}/ID{LIST_SUFFIX})"
+        raise refusal(place, f"{len(found)} series (of {counts} files)", allowed, "SeriesInstanceUID")
     if first.is_picture and len(instances) == 1:
         if first.signed or first.slope < 0:
             raise refusal(place, "numbers below 0", "a picture is stored in numbers from 0 up", "PixelRepresentation")

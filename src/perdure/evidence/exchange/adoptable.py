@@ -136,7 +136,7 @@ def stored_orientation(dataset: Dataset, domain: str) -> str:
     """How the volumes of a domain lie in their files, as axis codes ("RAS").
 
     Raises:
-        DataError: if they are pictures, or not all alike.
+        DataError: if one cannot be read, they are pictures, or not all alike.
     """
     from nibabel import orientations
 
@@ -145,10 +145,11 @@ def stored_orientation(dataset: Dataset, domain: str) -> str:
     found: dict[str, str] = {}
     for case in dataset.cases:
         if case.domain == domain:
-            header = read_header(dataset.folder / case.image)
+            path = dataset.path_of(case.image)
+            header = read_header(path)
             if header.affine is None:
                 wanted = "this network takes volumes (NIfTI, MGZ)"
-                raise DataError([Problem(str(dataset.folder / case.image), "content", "a picture", wanted)])
+                raise DataError([Problem(str(path), "content", "a picture", wanted)])
             found.setdefault("".join(orientations.aff2axcodes(header.affine)), case.image)
     if len(found) != 1:
         shown = "; ".join(f"{codes} in {image}" for codes, image in sorted(found.items())) or "no volume"
