@@ -53,7 +53,9 @@ def import_(
     ] = None,
     fold: Annotated[
         int | None,
-        typer.Option("--fold", min=0, help="Fold of splits_final.json; default 0.", rich_help_panel=_SUBJECT),
+        typer.Option(
+            "--fold", min=0, help="Fold of splits_final.json; default: the first, if it fits.", rich_help_panel=_SUBJECT
+        ),
     ] = None,
     suffix: Annotated[
         str | None, typer.Option("--suffix", help="Of the images; default T1w.", rich_help_panel=_BIDS)

@@ -60,22 +60,48 @@ def test_a_fold_is_followed_where_it_fits(tmp_path: Path) -> None:
     found = find_nnunet(source, subject=pattern)
     assert [case.split for case in found.cases] == ["train", "train", "val", "val", "train", "test"]
     assert [case.subject for case in found.cases] == ["p0", "p0", "p1", "p1", "p2", "t0"]
-    found = find_nnunet(source, subject=pattern, fold=1)
-    assert (
-        found.left_out[-1] == "splits_final.json: not followed, because its cases are not those of imagesTr, once each"
-    )
+    assert find_nnunet(source, subject=pattern, fold=0) == found
+
+
+def test_a_fold_that_nobody_asked_for_and_does_not_fit_is_left_out(tmp_path: Path) -> None:
+    source = write_nnunet(tmp_path)
+    (source / "splits_final.json").write_text(json.dumps([{"train": ["p1_a"], "val": []}]))
+    found = find_nnunet(source)
+    why = "a fold 0 whose cases are not those of imagesTr, once each"
+    assert found.left_out[-1] == f"splits_final.json: not followed, because it has {why}"
     assert {case.split for case in found.cases} == {"", "test"}
-    assert "no fold 2" in find_nnunet(source, fold=2).left_out[-1]
+
+
+@pytest.mark.parametrize(
+    ("folds", "what"),
+    [
+        (None, "found no such file; copy it here, or leave --fold out"),
+        ([{}] * 3, "found no fold 7; there are 0, 1, 2"),
+        ([], "found no fold 7; mend it, or leave --fold out"),
+        ({"7": {"train": [], "val": []}}, "found no fold 7; mend it"),
+        ([{}] * 8, "found no fold 7 with train and val; mend it"),
+        ([{"train": ["p1_a"], "val": []}] * 8, "a fold 7 whose cases are not those of imagesTr, once each; mend it"),
+    ],
+)
+def test_a_fold_that_was_asked_for_and_cannot_be_followed_is_refused(tmp_path: Path, folds: object, what: str) -> None:
+    source = write_nnunet(tmp_path)
+    if folds is not None:
+        (source / "splits_final.json").write_text(json.dumps(folds))
+    with pytest.raises(DataError, match=f"splits_final.json: --fold: .*{what}"):
+        find_nnunet(source, fold=7)
 
 
 def test_a_fold_with_a_subject_on_both_sides_is_not_followed(tmp_path: Path, written: Callable[..., Dataset]) -> None:
     source = write_nnunet(tmp_path / "source", test=0)
     folds = [{"train": ["p0_a", "p1_a", "p2_a"], "val": ["p0_b", "p1_b"]}]
     (source / "splits_final.json").write_text(json.dumps(folds))
-    found = find_nnunet(source, subject=re.compile("([^_]+)_"))
-    assert found.left_out[-1] == "splits_final.json: not followed, because 2 subject(s) are in train and val"
+    pattern = re.compile("([^_]+)_")
+    found = find_nnunet(source, subject=pattern)
+    assert found.left_out[-1].endswith("because it has a fold 0 with 2 subject(s) in train and val")
     cases = written(found).cases
     assert len({(case.subject, case.split) for case in cases}) == len({case.subject for case in cases}) == 3
+    with pytest.raises(DataError, match="--fold: found a fold 0 with 2 subject"):
+        find_nnunet(source, subject=pattern, fold=0)
 
 
 def test_a_subject_in_train_and_test_is_refused(tmp_path: Path, written: Callable[..., Dataset]) -> None:

@@ -24,16 +24,17 @@ from perdure.types import Split
 _SPLITS = "splits_final.json"
 
 
-def find_nnunet(source: Path, *, subject: re.Pattern[str] | None = None, fold: int = 0) -> Found:
+def find_nnunet(source: Path, *, subject: re.Pattern[str] | None = None, fold: int | None = None) -> Found:
     """Looks at a folder `DatasetNNN_NAME` or `TaskNNN_NAME`.
 
     Args:
         source: the folder.
         subject: where the patient stands in the name of a case; by default each case is a patient of its own.
-        fold: of splits_final.json, if that is there.
+        fold: of splits_final.json, which has to be followed then. By default the first, if it can be followed.
 
     Raises:
-        DataError: it is no such folder, has several channels, regions that overlap, or an image without its label.
+        DataError: it is no such folder, has several channels, regions that overlap, an image without its label, or a
+            link that leads out of it; or the fold that was asked for cannot be followed.
     """
     path = source / "dataset.json"
     about = read_json(path, "a raw folder of nnU-Net has one")
@@ -49,9 +50,11 @@ def find_nnunet(source: Path, *, subject: re.Pattern[str] | None = None, fold: i
     if len(channels) > 1 and ending not in IMAGE_SUFFIXES:
         raise refusal(path, f"{len(channels)} channels", "images of one channel are read", "channel_names")
     unlabelled = [name for name, (_, label) in test.items() if not label]
-    splits, why = _fold(source / _SPLITS, fold, {name: subject_in(name, subject, path) for name in train})
+    splits, why = _fold(source / _SPLITS, fold or 0, {name: subject_in(name, subject, path) for name in train})
+    if fold is not None and not splits:
+        raise refusal(source / _SPLITS, *(why or ("no such file", "copy it here, or leave --fold out")), "--fold")
     left_out = [f"{len(unlabelled)} image(s) of imagesTs without a label"] if unlabelled else []
-    left_out += [f"{_SPLITS}: {why}"] if why else []
+    left_out += [f"{_SPLITS}: not followed, because it has {why[0]}"] if why else []
     every = [(name, files, splits.get(name, "")) for name, files in train.items()]
     every += [(name, files, "test") for name, files in test.items() if files[1]]
     return Found(
@@ -121,22 +124,26 @@ def _cases(source: Path, which: str, ending: str) -> dict[str, tuple[str, str]]:
     return cases
 
 
-def _fold(path: Path, fold: int, subjects: Mapping[str, str]) -> tuple[dict[str, Split], str]:
-    """The split of each case, and why a file that is there is not followed."""
+def _fold(path: Path, fold: int, subjects: Mapping[str, str]) -> tuple[dict[str, Split], tuple[str, str] | None]:
+    """The split of each case; what keeps a file that is there from being followed, and what it should be."""
     if not path.is_file():
-        return {}, ""
+        return {}, None
+    mend = "mend it, or leave --fold out: subjects are split by --seed then"
     try:
-        chosen = json.loads(path.read_text(encoding="utf-8"))[fold]
-        splits: dict[str, Split] = dict.fromkeys(chosen["train"], "train")
-        both = sorted(set(splits) & set(chosen["val"]))
-        splits |= dict.fromkeys(chosen["val"], "val")
-    except (OSError, ValueError, KeyError, IndexError, TypeError, RecursionError):
-        return {}, f"not followed, because it has no fold {fold} with train and val"
+        folds = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(folds, list) or fold not in range(len(folds)):
+            there = [str(number) for number in range(len(folds))] if isinstance(folds, list) else []
+            return {}, (f"no fold {fold}", f"there are {', '.join(there)}" if there else mend)
+        splits: dict[str, Split] = dict.fromkeys(folds[fold]["train"], "train")
+        both = sorted(set(splits) & set(folds[fold]["val"]))
+        splits |= dict.fromkeys(folds[fold]["val"], "val")
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return {}, (f"no fold {fold} with train and val", mend)
     if both or set(splits) != set(subjects):
-        return {}, "not followed, because its cases are not those of imagesTr, once each"
+        return {}, (f"a fold {fold} whose cases are not those of imagesTr, once each", mend)
     by_subject: dict[str, set[str]] = defaultdict(set)
     for name, split in splits.items():
         by_subject[subjects[name]].add(split)
     if shared := sum(len(found) > 1 for found in by_subject.values()):
-        return {}, f"not followed, because {shared} subject(s) are in train and val"
-    return splits, ""
+        return {}, (f"a fold {fold} with {shared} subject(s) in train and val", mend)
+    return splits, None
