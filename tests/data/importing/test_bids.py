@@ -104,3 +104,15 @@ def test_what_is_missing_is_named(tmp_path: Path, source: Path) -> None:
     (source / "dataset_description.json").unlink()
     with pytest.raises(DataError, match="a BIDS dataset has one"):
         find_bids(source)
+
+
+@pytest.mark.parametrize("what", ["sub-01/ses-1/anat/*_T1w.nii.gz", "derivatives/hand/sub-01/ses-1/anat/*_dseg.nii.gz"])
+def test_a_link_that_leads_out_or_to_nothing_is_refused(tmp_path: Path, source: Path, what: str) -> None:
+    file = next(source.glob(what))
+    kept = file.rename(tmp_path / "kept.nii.gz")
+    file.symlink_to(kept)
+    with pytest.raises(DataError, match=f"path: found '{file.relative_to(source)}'; this link leads out of"):
+        find_bids(source)
+    kept.unlink()
+    with pytest.raises(DataError, match="there is no such file"):
+        find_bids(source)

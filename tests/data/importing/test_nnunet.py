@@ -169,3 +169,22 @@ def test_what_is_missing_or_called_otherwise_is_named(tmp_path: Path) -> None:
     (source / "dataset.json").write_text("{")
     with pytest.raises(DataError, match="no readable JSON"):
         find_nnunet(source)
+
+
+@pytest.mark.parametrize("file", ["imagesTr/p1_a_0000.nii.gz", "labelsTr/p1_a.nii.gz", "labelsTs/t0_a.nii.gz"])
+def test_a_link_that_leads_out_or_to_nothing_is_refused(tmp_path: Path, file: str) -> None:
+    source = write_nnunet(tmp_path / "source")
+    kept = (source / file).rename(tmp_path / "kept.nii.gz")
+    (source / file).symlink_to(kept)
+    with pytest.raises(DataError, match=f"path: found '{file}'; this link leads out of"):
+        find_nnunet(source)
+    kept.unlink()
+    with pytest.raises(DataError, match=f"path: found '{file}'; there is no such file"):
+        find_nnunet(source)
+
+
+def test_a_link_within_the_folder_is_an_image(tmp_path: Path) -> None:
+    source = write_nnunet(tmp_path / "source")
+    (source / "imagesTr" / "p1_a_0000.nii.gz").rename(source / "kept.nii.gz")
+    (source / "imagesTr" / "p1_a_0000.nii.gz").symlink_to("../kept.nii.gz")
+    assert len(find_nnunet(source).cases) == 6

@@ -16,7 +16,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from perdure.data.content import refusal
-from perdure.data.importing.found import Found, FoundCase, read_json, read_table
+from perdure.data.importing.found import Found, FoundCase, checked_file, read_json, read_table
 from perdure.errors import DataError
 
 _IMAGES = (".nii.gz", ".nii")
@@ -41,7 +41,7 @@ def find_bids(source: Path, *, suffix: str = "T1w", derivative: str | None = Non
 
     Raises:
         DataError: it is no such folder, holds no labelled image, or several labels for one; names of labels are
-            missing or contradict each other; a name is none that BIDS knows.
+            missing or contradict each other; a name is none that BIDS knows; a link leads out of it, or to nothing.
     """
     for option, text in (("--suffix", suffix), ("--derivative", derivative), ("--desc", desc)):
         if text is not None and not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9+_.-]*", text):
@@ -64,7 +64,8 @@ def find_bids(source: Path, *, suffix: str = "T1w", derivative: str | None = Non
             unlabelled += 1
             continue
         tags = _tags(source, image, suffix) | participants.get(f"sub-{entities['sub']}", {})
-        cell, label = (file.relative_to(source).as_posix() for file in (image, own[0]))
+        files = (image.relative_to(source), own[0].relative_to(source))
+        cell, label = (checked_file(source, file.as_posix(), source / file.parent) for file in files)
         cases.append(FoundCase(f"sub-{entities['sub']}", Path(cell).name, cell, label, tags=tags))
         named.append(own[0])
     if not cases:

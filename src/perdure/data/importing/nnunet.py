@@ -18,7 +18,7 @@ from typing import Any
 
 from perdure.data.content import refusal
 from perdure.data.images import IMAGE_SUFFIXES, VOLUME_SUFFIXES
-from perdure.data.importing.found import Found, FoundCase, read_json, subject_in
+from perdure.data.importing.found import Found, FoundCase, checked_file, read_json, subject_in
 from perdure.types import Split
 
 _SPLITS = "splits_final.json"
@@ -103,12 +103,12 @@ def _cases(source: Path, which: str, ending: str) -> dict[str, tuple[str, str]]:
         raise refusal(folder, "no such folder", "a raw folder of nnU-Net has one", "folder")
     channels: dict[str, list[str]] = defaultdict(list)
     for file in sorted(folder.iterdir()):
-        if file.name.startswith(".") or not file.is_file():
+        if file.name.startswith(".") or file.is_dir():
             continue
         match = re.fullmatch(rf"(.+)_(\d{{4}}){re.escape(ending)}", file.name)
         if match is None:
             raise refusal(file, "a file of another name", f"images are called CASE_0000{ending}", "name")
-        channels[match[1]].append(file.relative_to(source).as_posix())
+        channels[match[1]].append(checked_file(source, f"{folder.name}/{file.name}", folder))
     if not channels:
         raise refusal(folder, "no image", f"files called CASE_0000{ending}", "folder")
     several = [name for name, files in channels.items() if len(files) > 1]
@@ -118,9 +118,11 @@ def _cases(source: Path, which: str, ending: str) -> dict[str, tuple[str, str]]:
     cases = {}
     for name, (image,) in channels.items():
         label = truth / f"{name}{ending}"
-        if not label.is_file() and which == "Tr":
+        # a link is a label even where it leads to nothing: somebody put it there
+        is_there = label.is_file() or label.is_symlink()
+        if not is_there and which == "Tr":
             raise refusal(label, "no such file", "each image of imagesTr has a label", "file")
-        cases[name] = (image, label.relative_to(source).as_posix() if label.is_file() else "")
+        cases[name] = (image, checked_file(source, f"{truth.name}/{label.name}", truth) if is_there else "")
     return cases
 
 
