@@ -40,6 +40,7 @@ def test_json_holds_domains_and_what_is_left_out(command: Command, tmp_path: Pat
     assert command.succeeds(*words, "--subject", "([^_]+)_", "--json").json == {
         "out": str(tmp_path / "data"),
         "salt": str(tmp_path / "salt"),
+        "new_salt": True,
         "subjects": 4,
         "cases": 6,
         "domains": {"heads": {"subjects": 4, "cases": 6}},
@@ -62,15 +63,58 @@ def test_a_series_that_cannot_be_read_stops_no_other_and_its_list_is_named(comma
     assert not [word for word in ("MRN", "DOE", "Doe") if word in ended.out + ended.err]
 
 
-@pytest.mark.parametrize("where", ["source", "data"])
-def test_a_salt_beside_the_images_or_the_manifest_is_refused(command: Command, tmp_path: Path, where: str) -> None:
-    write_nnunet(tmp_path / "source")
-    salt = tmp_path / where / "salt"
-    ended = command("import", "nnunet", tmp_path / "source", "--out", tmp_path / "data", "--salt", salt)
+@pytest.mark.parametrize("where", ["source", "maps", "data"])
+def test_a_salt_beside_images_labels_or_the_manifest_is_refused(
+    command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_export(tmp_path / "source")
+    (tmp_path / "maps").mkdir()
+    words = ("dicom", "source", "--labels", "maps", "--structure", "ball=1", "--out", "data")
+    ended = command("import", *words, "--salt", tmp_path / where / "salt")
     assert ended.code == FAILED
     assert "--salt: found a salt within" in ended.err
-    assert not salt.exists()
+    assert not (tmp_path / where / "salt").exists()
     assert not (tmp_path / "data").exists()
+
+
+def test_nothing_is_written_into_a_folder_that_is_read(
+    command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_nnunet(tmp_path / "source")
+    (tmp_path / "maps").mkdir()
+    (tmp_path / "link").symlink_to("source")
+    before = sorted((tmp_path / "source").rglob("*"))
+    for out in ("source/data", "source", "link/deeper/data", "maps/data"):
+        words = ("dicom", "source", "--labels", "maps", "--structure", "ball=1")
+        ended = command("import", *words, "--out", out, "--salt", "salt")
+        assert (ended.code, "--out: found a data folder within" in ended.err) == (FAILED, True), ended.err
+    assert sorted((tmp_path / "source").rglob("*")) == before
+    assert not any((tmp_path / "maps").iterdir())
+
+
+@pytest.mark.parametrize("layout", ["nnunet", "msd", "bids", "dicom"])
+def test_a_source_that_is_not_there_is_named_and_leaves_no_salt(command: Command, tmp_path: Path, layout: str) -> None:
+    ended = command("import", layout, tmp_path / "sorce", "--out", tmp_path / "data", "--salt", tmp_path / "salt")
+    assert ended.code == FAILED
+    assert f"{tmp_path / 'sorce'}: folder: found no such folder" in ended.err
+    assert not any(tmp_path.iterdir())
+
+
+def test_a_new_salt_is_told_and_what_follows(command: Command, tmp_path: Path) -> None:
+    write_nnunet(tmp_path / "source")
+    salt = tmp_path / "salt"
+    told = f"note: made a new salt, {salt}: no pseudonym is that of an import with another salt"
+    words = ("import", "nnunet", tmp_path / "source", "--json", "--salt", salt, "--out")
+    first = command.succeeds(*words, tmp_path / "a")
+    assert first.json["new_salt"]
+    assert told in first.err
+    second = command.succeeds(*words, tmp_path / "b")
+    assert not second.json["new_salt"]
+    assert "made a new salt" not in second.err
+    salt.unlink()
+    assert told in command.succeeds(*words, tmp_path / "c").err
 
 
 def test_without_a_salt_one_is_kept_with_the_user_s_settings_and_used_again(

@@ -120,6 +120,24 @@ def imported(
     return Imported(_without_empty_columns(rows), _description(found, out, rows), lists, found.left_out, failed)
 
 
+def check_places(out: Path, *folders: Path) -> None:
+    """Makes sure that what is read is there, and that nothing is written into it.
+
+    Args:
+        out: the data folder to write.
+        folders: what is read.
+
+    Raises:
+        DataError: a folder is not there, or `out` lies in it.
+    """
+    for folder in folders:
+        if not folder.is_dir():
+            raise refusal(folder, "a file" if folder.exists() else "no such folder", "name a folder", "folder")
+        if out.resolve().is_relative_to(folder.resolve()):
+            allowed = "nothing is written into a folder that is imported: name one beside it"
+            raise refusal(out, f"a data folder within {folder}", allowed, "--out")
+
+
 def _split(source: Path, rows: list[dict[str, str]], seed: int) -> None:
     """Gives the subjects of which the source says nothing a split: 7:2:1, or 8:2 where it says who tests.
 
