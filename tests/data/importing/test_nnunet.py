@@ -133,7 +133,7 @@ def test_the_ignore_label_does_not_count_and_regions_that_overlap_are_refused(
     edit(source, labels={"background": 0, "ball": 1, "ignore": 2})
     assert written(find_nnunet(source)).description.ignore_values == (2,)
     edit(source, labels={"background": 0, "whole": [1, 2], "core": [2]})
-    with pytest.raises(DataError, match="labels: found a name or a value that stands there twice"):
+    with pytest.raises(DataError, match=r"labels: found \[2\] in several classes; .* regions that overlap"):
         find_nnunet(source)
     edit(source, labels={"background": 0, "whole": [1, 2]})
     assert find_nnunet(source).labels == {"background": 0, "whole": [1, 2]}
@@ -144,7 +144,6 @@ def test_the_ignore_label_does_not_count_and_regions_that_overlap_are_refused(
     [
         ({"file_ending": ".mha"}, "file_ending: found '.mha'; one of .nii"),
         ({"labels": None}, "no channel_names .or modality. and labels"),
-        ({"labels": {"background": "x"}}, "a value that is no whole number"),
     ],
 )
 def test_a_description_that_cannot_be_followed_is_refused(
@@ -154,6 +153,46 @@ def test_a_description_that_cannot_be_followed_is_refused(
     edit(source, **changes)
     with pytest.raises(DataError, match=what):
         find_nnunet(source)
+
+
+@pytest.mark.parametrize(
+    ("labels", "what"),
+    [
+        ({"background": 0, "a": "x"}, "'a' = 'x'; one whole number"),
+        ({"background": 0, "a": 1.7}, "'a' = 1.7; one whole number"),
+        ({"background": 0, "a": True}, "'a' = True; one whole number"),
+        ({"background": 0, "a": -1}, "'a' = -1; one whole number"),
+        ({"background": 0, "a": 65536}, "'a' = 65536; one whole number"),
+        ({"background": 0, "a": [1, None]}, "one whole number"),
+        ({"background": 0, "a": []}, "one whole number"),
+        ({"²": "background", "1": "a"}, "one whole number"),
+        ({"background": 0, "": 1}, "a class called ''; a name is a text of one line"),
+        ({"background": 0, "a\nb": 1}, "a class called 'a.nb'"),
+        ({"background": 0, "a\n": 1}, "a class called 'a.n'"),
+        ({"background": 0, "a\x1b[2J": 1}, "a class called 'a.x1b"),
+        ({"background": 0, "\ud800": 1}, "a class called"),
+        ({"0": "background", "1": None}, "a class called None"),
+        ({"0": "background", "1": "a", "2": "a"}, "'a' twice; a class that has several values is a list"),
+        ({"0": "background", "1": "a", "01": "b"}, r"\[1\] in several classes"),
+        ({"background": 0, "a": 1, "ignore": 1}, r"\[1\] in several classes"),
+        ({"a": 1, "b": 2}, "found a, b; the background, which is 0, and a class"),
+        ({"ignore": 0, "a": 1, "b": 2}, "found a, b; the background, which is 0"),
+        ({"background": 0}, "found background; the background, which is 0, and a class"),
+        ({}, "found nothing"),
+    ],
+)
+def test_labels_that_train_could_not_follow_are_refused(tmp_path: Path, labels: dict[str, object], what: str) -> None:
+    source = write_nnunet(tmp_path)
+    edit(source, labels=labels)
+    with pytest.raises(DataError, match=f"dataset.json: labels: .*{what}"):
+        find_nnunet(source)
+
+
+def test_values_may_be_texts_and_names_of_any_script(tmp_path: Path, written: Callable[..., Dataset]) -> None:
+    source = write_nnunet(tmp_path / "source")
+    edit(source, labels={"background": "0", "große Kugel": 1, "核": [2, 65535]})
+    labels = {"background": 0, "große Kugel": 1, "核": [2, 65535]}
+    assert dict(written(find_nnunet(source)).description.labels) == labels
 
 
 def test_what_is_missing_or_called_otherwise_is_named(tmp_path: Path) -> None:

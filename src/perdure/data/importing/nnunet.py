@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -19,9 +19,11 @@ from typing import Any
 from perdure.data.content import refusal
 from perdure.data.images import IMAGE_SUFFIXES, VOLUME_SUFFIXES
 from perdure.data.importing.found import Found, FoundCase, checked_file, read_json, subject_in
-from perdure.types import Split
+from perdure.types import Split, unprintable_in
 
 _SPLITS = "splits_final.json"
+_LARGEST = 65535
+"""Of a label file; see `perdure.data.manifest.Value`."""
 
 
 def find_nnunet(source: Path, *, subject: re.Pattern[str] | None = None, fold: int | None = None) -> Found:
@@ -75,25 +77,43 @@ def find_nnunet(source: Path, *, subject: re.Pattern[str] | None = None, fold: i
 def label_values(path: Path, said: Mapping[str, Any]) -> tuple[dict[str, int | list[int]], tuple[int, ...]]:
     """Name and value, or values, of each class, and values that do not count; both ways round that nnU-Net has.
 
+    Args:
+        path: the file that says them.
+        said: name -> value, or values; or value -> name.
+
     Raises:
-        DataError: a value is no whole number, or stands in two classes, as those of regions do.
+        DataError: a name is none that can be written, a value is no whole number of [0, 65535] or stands in two
+            classes, as those of regions do, none is 0, or there are fewer than two classes.
     """
-    try:
-        if all(str(key).isdigit() for key in said):
-            labels: dict[str, int | list[int]] = {str(name): int(value) for value, name in said.items()}
-        else:
-            labels = {
-                name: [int(one) for one in value] if isinstance(value, list) else int(value)
-                for name, value in said.items()
-            }
-    except (TypeError, ValueError) as error:
-        raise refusal(path, "a value that is no whole number", "one number, or a list of them, a class") from error
-    ignored = labels.pop("ignore", ())
-    values = [one for value in labels.values() for one in (value if isinstance(value, list) else [value])]
-    if len(labels) != len(said) - bool(ignored) or len(values) != len(set(values)):
+    pairs = [(name, value) for value, name in said.items()] if all(map(str.isdigit, said)) else list(said.items())
+    values: dict[str, list[int]] = {}
+    for name, value in pairs:
+        # a name goes into tables and onto terminals, one line each
+        if not isinstance(name, str) or not name.strip() or name.splitlines() != [name] or any(unprintable_in(name)):
+            raise refusal(path, f"a class called {name!r:.100}", "a name is a text of one line", "labels")
+        of_class = [_whole(one) for one in (value if isinstance(value, list) else [value])]
+        if not of_class or None in of_class:
+            allowed = "one whole number of [0, 65535], or a list of them, a class"
+            raise refusal(path, f"{name!r:.100} = {value!r:.100}", allowed, "labels")
+        if name in values:
+            raise refusal(path, f"{name!r:.100} twice", "a class that has several values is a list of them", "labels")
+        values[name] = [one for one in of_class if one is not None]
+    ignored = values.pop("ignore", [])
+    every = [*ignored, *(one for of_class in values.values() for one in of_class)]
+    if twice := sorted(value for value, times in Counter(every).items() if times > 1):
         allowed = "each value is one class; regions that overlap are not read: give the classes that they are made of"
-        raise refusal(path, "a name or a value that stands there twice", allowed, "labels")
-    return labels, tuple(ignored) if isinstance(ignored, list | tuple) else (ignored,)
+        raise refusal(path, f"{twice} in several classes", allowed, "labels")
+    if 0 not in every or 0 in ignored or len(values) < 2:
+        raise refusal(path, f"{', '.join(values) or 'nothing'}", "the background, which is 0, and a class", "labels")
+    labels = {name: of_class[0] if len(of_class) == 1 else of_class for name, of_class in values.items()}
+    return labels, tuple(ignored)
+
+
+def _whole(value: object) -> int | None:
+    """A whole number that a label file may hold, also as the text that a key of JSON is."""
+    if isinstance(value, str) and re.fullmatch(r"[0-9]{1,5}", value):
+        value = int(value)
+    return value if type(value) is int and 0 <= value <= _LARGEST else None
 
 
 def _cases(source: Path, which: str, ending: str) -> dict[str, tuple[str, str]]:
