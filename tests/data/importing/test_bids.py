@@ -71,6 +71,16 @@ def test_of_several_labels_one_has_to_be_chosen(source: Path) -> None:
     assert len(find_bids(source, derivative="machine", desc="fine").cases) == 8
 
 
+def test_participants_under_other_ids_are_left_out_and_said(source: Path) -> None:
+    table = source / "participants.tsv"
+    table.write_text(table.read_text().replace("sub-01", "01").replace("sub-03", "03"))
+    found = find_bids(source)
+    assert found.left_out == ("2 row(s) of participants.tsv: a participant_id is called sub-LABEL, as in sub-01",)
+    assert [case.tags.get("age") for case in found.cases] == [None, None, "41", "41", None, None, "43", "43"]
+    table.write_text(table.read_text().replace("participant_id", "id"))
+    assert find_bids(source).left_out[0].startswith("4 row(s) of participants.tsv")
+
+
 def test_names_of_labels_have_to_be_there_and_agree(source: Path) -> None:
     table = source / "derivatives/hand/sub-02/ses-1/anat/sub-02_ses-1_space-orig_dseg.tsv"
     table.write_text("index\tname\n1\tBall\n3\tRim\n4\tRim\n")

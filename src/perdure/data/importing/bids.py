@@ -52,7 +52,7 @@ def find_bids(source: Path, *, suffix: str = "T1w", derivative: str | None = Non
     if not images:
         raise refusal(source, f"no image called *_{suffix}.nii.gz", "choose another --suffix", "images")
     labels = _labels(source, derivative, desc)
-    participants = _participants(source / "participants.tsv")
+    participants, odd = _participants(source / "participants.tsv")
     cases, unlabelled, named = [], 0, []
     for image in images:
         entities = _entities(image)
@@ -72,6 +72,8 @@ def find_bids(source: Path, *, suffix: str = "T1w", derivative: str | None = Non
         raise refusal(
             source / "derivatives", f"no label of {len(images)} image(s)", "*_dseg.nii.gz with their entities", "labels"
         )
+    left_out = [f"{unlabelled} image(s) without a label among the derivatives"] if unlabelled else []
+    left_out += [f"{odd} row(s) of participants.tsv: a participant_id is called sub-LABEL, as in sub-01"] if odd else []
     licence, references = about.get("License", ""), about.get("ReferencesAndLinks", [])
     return Found(
         source=source,
@@ -82,7 +84,7 @@ def find_bids(source: Path, *, suffix: str = "T1w", derivative: str | None = Non
         modality=suffix,
         licence=str(licence),
         citation="; ".join(map(str, references if isinstance(references, list) else [references])),
-        left_out=(f"{unlabelled} image(s) without a label among the derivatives",) if unlabelled else (),
+        left_out=tuple(left_out),
     )
 
 
@@ -128,13 +130,14 @@ def _tags(source: Path, image: Path, suffix: str) -> dict[str, str]:
     return {tag: str(said[key]) for tag, key in _SIDECAR.items() if said.get(key) not in (None, "")}
 
 
-def _participants(path: Path) -> dict[str, dict[str, str]]:
+def _participants(path: Path) -> tuple[dict[str, dict[str, str]], int]:
+    """What is known of each participant, and how many rows say nothing of anybody because of their participant_id."""
     if not path.is_file():
-        return {}
-    return {
-        row.get("participant_id", ""): {name: row[name] for name in _PARTICIPANT if row.get(name, "n/a") != "n/a"}
-        for row in read_table(path)
-    }
+        return {}, 0
+    rows = read_table(path)
+    ids = [row.get("participant_id", "") for row in rows]
+    known = [{name: row[name] for name in _PARTICIPANT if row.get(name, "n/a") != "n/a"} for row in rows]
+    return dict(zip(ids, known, strict=True)), sum(not one.startswith("sub-") for one in ids)
 
 
 def _label_names(source: Path, labels: Iterable[Path]) -> dict[str, int | list[int]]:
