@@ -5,12 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from pydicom import dcmread
 
 from command import Command
 from dicoms import write_series
-from layouts import AFFINE, head, write_bids, write_decathlon, write_export, write_nnunet
+from layouts import AFFINE, head, save, write_bids, write_decathlon, write_export, write_nnunet
 from perdure.cli.console import FAILED, SOME_FAILED, USAGE
 from perdure.data import Dataset
+from perdure.errors import DataError
 
 
 @pytest.mark.parametrize(
@@ -115,6 +117,25 @@ def test_a_new_salt_is_told_and_what_follows(command: Command, tmp_path: Path) -
     assert "made a new salt" not in second.err
     salt.unlink()
     assert told in command.succeeds(*words, tmp_path / "c").err
+
+
+def test_structures_that_nobody_named_are_background_in_a_seg_and_an_error_in_a_label_map(
+    command: Command, tmp_path: Path
+) -> None:
+    write_export(tmp_path / "source", patients=("MRN-1", "MRN-2", "MRN-3"))
+    words = ("import", "dicom", tmp_path / "source", "--salt", tmp_path / "salt", "--structure", "ball=1", "--out")
+    command.succeeds(*words, tmp_path / "segs")
+    Dataset.open(tmp_path / "segs").check(required=("train",), cache=tmp_path / "cache")
+    for number, segmentation in enumerate(sorted((tmp_path / "source").rglob("IM900"))):
+        uid = str(dcmread(segmentation.with_name("IM0")).SeriesInstanceUID)
+        segmentation.unlink()
+        save(tmp_path / "maps" / f"{uid}.nii.gz", head(number)[1])
+    command.succeeds(*words, tmp_path / "data", "--labels", tmp_path / "maps")
+    with pytest.raises(DataError, match="values: found 2, not in the label set"):
+        Dataset.open(tmp_path / "data").check(required=("train",), cache=tmp_path / "cache")
+    text = " ".join(command.succeeds("import", "--help").out.replace("│", " ").split())
+    assert "Of SEG and RTSTRUCT all others are background" in text
+    assert "label maps need every value" in text
 
 
 def test_without_a_salt_one_is_kept_with_the_user_s_settings_and_used_again(

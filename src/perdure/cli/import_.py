@@ -82,7 +82,8 @@ def import_(
         list[str] | None,
         typer.Option(
             "--structure",
-            help="NAME=VALUE of a class; all others are background. Repeat. Default: all that labels name.",
+            help="NAME=VALUE of a class. Repeat. Of SEG and RTSTRUCT all others are background, and the default is "
+            "all; label maps need every value.",
             rich_help_panel=_DICOM,
         ),
     ] = None,
