@@ -89,11 +89,26 @@ def test_names_of_labels_have_to_be_there_and_agree(source: Path) -> None:
     with pytest.raises(DataError, match="index: found 1 called 'Shell', and 'Ball' in another table"):
         find_bids(source)
     table.write_text("index\tname\nx\tShell\n")
-    with pytest.raises(DataError, match="a whole number under index"):
+    with pytest.raises(DataError, match="a whole number of .0, 65535. under index"):
         find_bids(source)
     table.unlink()
     (source / "derivatives/hand/dseg.tsv").unlink()
     with pytest.raises(DataError, match="dseg.tsv: found no names of its values"):
+        find_bids(source)
+
+
+@pytest.mark.parametrize(
+    ("rows", "what"),
+    [
+        ("²\tShell\n", "a whole number of .0, 65535. under index, and a name of one line"),
+        ("65536\tShell\n", "a whole number of .0, 65535. under index"),
+        ('3\t"a\nb"\n', "a name of one line"),
+        ("0\tBackground\n", "no name of a class but the background"),
+    ],
+)
+def test_names_and_values_that_train_could_not_follow_are_refused(source: Path, rows: str, what: str) -> None:
+    (source / "derivatives/hand/dseg.tsv").write_text(f"index\tname\n{rows}")
+    with pytest.raises(DataError, match=what):
         find_bids(source)
 
 

@@ -16,7 +16,15 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from perdure.data.content import refusal
-from perdure.data.importing.found import Found, FoundCase, checked_file, read_json, read_table
+from perdure.data.importing.found import (
+    Found,
+    FoundCase,
+    checked_file,
+    is_label_name,
+    label_value,
+    read_json,
+    read_table,
+)
 from perdure.errors import DataError
 
 _IMAGES = (".nii.gz", ".nii")
@@ -152,11 +160,14 @@ def _label_names(source: Path, labels: Iterable[Path]) -> dict[str, int | list[i
         for table in {tables[-1]} - read:
             read.add(table)
             for row in read_table(table):
-                index, name = row.get("index", ""), row.get("name", "")
-                if not index.isdigit() or not name:
-                    raise refusal(table, f"a row {row!r:.100}", "a whole number under index, and a name", "index")
-                if values.setdefault(int(index), name) != name:
-                    raise _contradiction(table, int(index), name, values)
+                index, name = label_value(row.get("index")), row.get("name")
+                if index is None or not is_label_name(name):
+                    allowed = "a whole number of [0, 65535] under index, and a name of one line"
+                    raise refusal(table, f"a row {row!r:.100}", allowed, "index")
+                if values.setdefault(index, name) != name:
+                    raise _contradiction(table, index, name, values)
+    if not set(values) - {0}:
+        raise refusal(source, "no name of a class but the background", "name the values of labels", "dseg.tsv")
     names: dict[str, list[int]] = defaultdict(list)
     for value in sorted(values):
         names[values[value]].append(value)

@@ -18,12 +18,18 @@ from typing import Any
 
 from perdure.data.content import refusal
 from perdure.data.images import IMAGE_SUFFIXES, VOLUME_SUFFIXES
-from perdure.data.importing.found import Found, FoundCase, checked_file, read_json, subject_in
-from perdure.types import Split, unprintable_in
+from perdure.data.importing.found import (
+    Found,
+    FoundCase,
+    checked_file,
+    is_label_name,
+    label_value,
+    read_json,
+    subject_in,
+)
+from perdure.types import Split
 
 _SPLITS = "splits_final.json"
-_LARGEST = 65535
-"""Of a label file; see `perdure.data.manifest.Value`."""
 
 
 def find_nnunet(source: Path, *, subject: re.Pattern[str] | None = None, fold: int | None = None) -> Found:
@@ -88,10 +94,9 @@ def label_values(path: Path, said: Mapping[str, Any]) -> tuple[dict[str, int | l
     pairs = [(name, value) for value, name in said.items()] if all(map(str.isdigit, said)) else list(said.items())
     values: dict[str, list[int]] = {}
     for name, value in pairs:
-        # a name goes into tables and onto terminals, one line each
-        if not isinstance(name, str) or not name.strip() or name.splitlines() != [name] or any(unprintable_in(name)):
+        if not is_label_name(name):
             raise refusal(path, f"a class called {name!r:.100}", "a name is a text of one line", "labels")
-        of_class = [_whole(one) for one in (value if isinstance(value, list) else [value])]
+        of_class = [label_value(one) for one in (value if isinstance(value, list) else [value])]
         if not of_class or None in of_class:
             allowed = "one whole number of [0, 65535], or a list of them, a class"
             raise refusal(path, f"{name!r:.100} = {value!r:.100}", allowed, "labels")
@@ -107,13 +112,6 @@ def label_values(path: Path, said: Mapping[str, Any]) -> tuple[dict[str, int | l
         raise refusal(path, f"{', '.join(values) or 'nothing'}", "the background, which is 0, and a class", "labels")
     labels = {name: of_class[0] if len(of_class) == 1 else of_class for name, of_class in values.items()}
     return labels, tuple(ignored)
-
-
-def _whole(value: object) -> int | None:
-    """A whole number that a label file may hold, also as the text that a key of JSON is."""
-    if isinstance(value, str) and re.fullmatch(r"[0-9]{1,5}", value):
-        value = int(value)
-    return value if type(value) is int and 0 <= value <= _LARGEST else None
 
 
 def _cases(source: Path, which: str, ending: str) -> dict[str, tuple[str, str]]:
