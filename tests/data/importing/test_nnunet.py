@@ -46,6 +46,15 @@ def test_images_labels_and_names_are_those_of_the_folder(
     assert sorted(file.name for file in (tmp_path / "data").iterdir()) == ["dataset.toml", "manifest.csv"]
 
 
+def test_a_folder_without_a_name_is_called_as_it_is_also_where_the_path_does_not_say(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = write_nnunet(tmp_path / "Dataset001_Heads")
+    edit(source, name=None)
+    monkeypatch.chdir(source)
+    assert find_nnunet(Path()).name == find_nnunet(source).name == "Dataset001_Heads"
+
+
 def test_test_images_without_labels_are_left_out_and_said(tmp_path: Path) -> None:
     found = find_nnunet(write_nnunet(tmp_path, labelled_test=0))
     assert found.left_out == ("2 image(s) of imagesTs without a label",)

@@ -88,7 +88,7 @@ def find_bids(source: Path, *, suffix: str = "T1w", derivative: str | None = Non
         task="segmentation",
         labels=_label_names(source, named),
         cases=cases,
-        name=str(about.get("Name", source.name)),
+        name=str(about.get("Name", source.resolve().name)),
         modality=suffix,
         licence=str(licence),
         citation="; ".join(map(str, references if isinstance(references, list) else [references])),

@@ -70,7 +70,7 @@ def find_nnunet(source: Path, *, subject: re.Pattern[str] | None = None, fold: i
         task="segmentation",
         labels=labels,
         cases=[FoundCase(subject_in(n, subject, path), n, image, label, split=s) for n, (image, label), s in every],
-        name=str(about.get("name", source.name)),
+        name=str(about.get("name", source.resolve().name)),
         title=str(about.get("description", "")),
         modality=", ".join(map(str, channels.values())),
         licence=str(about.get("licence", about.get("license", ""))),
