@@ -72,6 +72,11 @@ def unprintable_in(value: object) -> Iterator[str]:
             left += one
 
 
+def printable(text: str) -> str:
+    """A text with a space in place of each character that `unprintable_in` finds."""
+    return _UNPRINTABLE.sub(" ", text)
+
+
 def _axis_codes(codes: str) -> str:
     if sorted({"L": "R", "P": "A", "I": "S"}.get(c, c) for c in codes) != ["A", "R", "S"]:
         raise ValueError(f"orientation must name each body axis once, as in 'RAS' or 'LIA'; got {codes!r}")

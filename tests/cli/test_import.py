@@ -12,6 +12,7 @@ from dicoms import write_series
 from layouts import AFFINE, head, save, write_bids, write_decathlon, write_export, write_nnunet
 from perdure.cli.console import FAILED, SOME_FAILED, USAGE
 from perdure.data import Dataset
+from perdure.errors import DataError
 
 
 @pytest.mark.parametrize(
@@ -41,6 +42,7 @@ def test_json_holds_domains_and_what_is_left_out(command: Command, tmp_path: Pat
     assert command.succeeds(*words, "--subject", "([^_]+)_", "--json").json == {
         "out": str(tmp_path / "data"),
         "salt": str(tmp_path / "salt"),
+        "new_salt": True,
         "subjects": 4,
         "cases": 6,
         "domains": {"heads": {"subjects": 4, "cases": 6}},
@@ -86,15 +88,77 @@ def test_which_labels_are_the_truth_may_be_chosen(command: Command, tmp_path: Pa
     assert "4 label(s) with another description" in ended.err
 
 
-@pytest.mark.parametrize("where", ["source", "data"])
-def test_a_salt_beside_the_images_or_the_manifest_is_refused(command: Command, tmp_path: Path, where: str) -> None:
-    write_nnunet(tmp_path / "source")
-    salt = tmp_path / where / "salt"
-    ended = command("import", "nnunet", tmp_path / "source", "--out", tmp_path / "data", "--salt", salt)
+@pytest.mark.parametrize("where", ["source", "maps", "data"])
+def test_a_salt_beside_images_labels_or_the_manifest_is_refused(
+    command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_export(tmp_path / "source")
+    (tmp_path / "maps").mkdir()
+    words = ("dicom", "source", "--labels", "maps", "--structure", "ball=1", "--out", "data")
+    ended = command("import", *words, "--salt", tmp_path / where / "salt")
     assert ended.code == FAILED
     assert "--salt: found a salt within" in ended.err
-    assert not salt.exists()
+    assert not (tmp_path / where / "salt").exists()
     assert not (tmp_path / "data").exists()
+
+
+def test_nothing_is_written_into_a_folder_that_is_read(
+    command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_nnunet(tmp_path / "source")
+    (tmp_path / "maps").mkdir()
+    (tmp_path / "link").symlink_to("source")
+    before = sorted((tmp_path / "source").rglob("*"))
+    for out in ("source/data", "source", "link/deeper/data", "maps/data"):
+        words = ("dicom", "source", "--labels", "maps", "--structure", "ball=1")
+        ended = command("import", *words, "--out", out, "--salt", "salt")
+        assert (ended.code, "--out: found a data folder within" in ended.err) == (FAILED, True), ended.err
+    assert sorted((tmp_path / "source").rglob("*")) == before
+    assert not any((tmp_path / "maps").iterdir())
+
+
+@pytest.mark.parametrize("layout", ["nnunet", "msd", "bids", "dicom"])
+def test_a_source_that_is_not_there_is_named_and_leaves_no_salt(command: Command, tmp_path: Path, layout: str) -> None:
+    ended = command("import", layout, tmp_path / "sorce", "--out", tmp_path / "data", "--salt", tmp_path / "salt")
+    assert ended.code == FAILED
+    assert f"{tmp_path / 'sorce'}: folder: found no such folder" in ended.err
+    assert not any(tmp_path.iterdir())
+
+
+def test_a_new_salt_is_told_and_what_follows(command: Command, tmp_path: Path) -> None:
+    write_nnunet(tmp_path / "source")
+    salt = tmp_path / "salt"
+    told = f"note: made a new salt, {salt}: no pseudonym is that of an import with another salt"
+    words = ("import", "nnunet", tmp_path / "source", "--json", "--salt", salt, "--out")
+    first = command.succeeds(*words, tmp_path / "a")
+    assert first.json["new_salt"]
+    assert told in first.err
+    second = command.succeeds(*words, tmp_path / "b")
+    assert not second.json["new_salt"]
+    assert "made a new salt" not in second.err
+    salt.unlink()
+    assert told in command.succeeds(*words, tmp_path / "c").err
+
+
+def test_structures_that_nobody_named_are_background_in_a_seg_and_an_error_in_a_label_map(
+    command: Command, tmp_path: Path
+) -> None:
+    write_export(tmp_path / "source", patients=("MRN-1", "MRN-2", "MRN-3"))
+    words = ("import", "dicom", tmp_path / "source", "--salt", tmp_path / "salt", "--structure", "ball=1", "--out")
+    command.succeeds(*words, tmp_path / "segs")
+    Dataset.open(tmp_path / "segs").check(required=("train",), cache=tmp_path / "cache")
+    for number, segmentation in enumerate(sorted((tmp_path / "source").rglob("IM900"))):
+        uid = str(dcmread(segmentation.with_name("IM0")).SeriesInstanceUID)
+        segmentation.unlink()
+        save(tmp_path / "maps" / f"{uid}.nii.gz", head(number)[1])
+    command.succeeds(*words, tmp_path / "data", "--labels", tmp_path / "maps")
+    with pytest.raises(DataError, match="values: found 2, not in the label set"):
+        Dataset.open(tmp_path / "data").check(required=("train",), cache=tmp_path / "cache")
+    text = " ".join(command.succeeds("import", "--help").out.replace("│", " ").split())
+    assert "Of SEG and RTSTRUCT all others are background" in text
+    assert "label maps need every value" in text
 
 
 def test_without_a_salt_one_is_kept_with_the_user_s_settings_and_used_again(

@@ -25,6 +25,10 @@ _OWN = {
     "bids": ("suffix", "derivative", "desc"),
     "dicom": ("modality", "description", "structure", "labels", "label-description", "own-labels", "classes"),
 }
+_NEW_SALT = (
+    "made a new salt, {}: no pseudonym is that of an import with another salt, so a subject could be in train there "
+    "and in test here. If there was a salt before, restore it and import again."
+)
 _SUBJECT, _BIDS, _DICOM = "nnU-Net and Decathlon", "BIDS", "DICOM"
 
 
@@ -53,7 +57,9 @@ def import_(
     ] = None,
     fold: Annotated[
         int | None,
-        typer.Option("--fold", min=0, help="Fold of splits_final.json; default 0.", rich_help_panel=_SUBJECT),
+        typer.Option(
+            "--fold", min=0, help="Fold of splits_final.json; default: the first, if it fits.", rich_help_panel=_SUBJECT
+        ),
     ] = None,
     suffix: Annotated[
         str | None, typer.Option("--suffix", help="Of the images; default T1w.", rich_help_panel=_BIDS)
@@ -76,7 +82,8 @@ def import_(
         list[str] | None,
         typer.Option(
             "--structure",
-            help="NAME=VALUE of a class; all others are background. Repeat. Default: all that labels name.",
+            help="NAME=VALUE of a class. Repeat. Of SEG and RTSTRUCT all others are background, and the default is "
+            "all; label maps need every value.",
             rich_help_panel=_DICOM,
         ),
     ] = None,
@@ -124,18 +131,22 @@ def import_(
     }
     chosen = {name: value for name, value in given.items() if value is not None}
     _check(layout, chosen, domain, domain_from)
-    from perdure.data.importing.folder import imported
+    from perdure.data.importing.folder import check_places, imported
     from perdure.data.importing.salt import default_salt, opened_salt
     from perdure.release.folder import Folder
 
     kept = salt or default_salt()
-    secret = opened_salt(kept, out, source)
+    read = [source] if labels is None else [source, labels]
+    check_places(out, *read)
     ways: dict[str, Any] = {} if domain_from is None else {"domain_from": tuple(domain_from)}
     with Folder.being_written(out) as folder:
+        secret, is_new = opened_salt(kept, out, *read)
+        if is_new:
+            note(_NEW_SALT.format(kept))
         found = _found(layout, source, secret, chosen)
         made = imported(found, out, secret, domain=domain, seed=seed, **ways)
         made.write(folder)
-    _show(made, out, kept, as_json)
+    _show(made, out, kept, is_new, as_json)
 
 
 # commands are called by their functions, and Python keeps this name to itself
@@ -178,11 +189,12 @@ def _pattern(option: str, text: str | None) -> re.Pattern[str] | None:
         raise ConfigurationError(f"{option} {text}: is no regular expression: {error}.") from error
 
 
-def _show(made: Imported, out: Path, salt: Path, as_json: bool) -> None:
+def _show(made: Imported, out: Path, salt: Path, is_new: bool, as_json: bool) -> None:
     subjects = len({row["subject"] for row in made.rows})
     record = {
         "out": str(out),
         "salt": str(salt),
+        "new_salt": is_new,
         "subjects": subjects,
         "cases": len(made.rows),
         "domains": made.domains,

@@ -52,7 +52,8 @@ def default_folder() -> Path:
 
 def sha256_text(text: str) -> str:
     """SHA-256 of a text, as hexadecimal digits."""
-    return hashlib.sha256(text.encode()).hexdigest()
+    # a path need not be UTF-8, and Python has such bytes as surrogates
+    return hashlib.sha256(text.encode(errors="surrogatepass")).hexdigest()
 
 
 @dataclass(frozen=True)

@@ -92,4 +92,5 @@ def listed_files(path: Path) -> list[Path]:
 
 def list_content(names: Sequence[str]) -> bytes:
     """What a list of these files holds; paths are relative to the source."""
-    return (json.dumps(list(names), ensure_ascii=False, indent=0) + "\n").encode()
+    # a name that is no UTF-8 has surrogates in Python, and a backslash makes of one what JSON calls it
+    return (json.dumps(list(names), ensure_ascii=False, indent=0) + "\n").encode(errors="backslashreplace")

@@ -19,7 +19,9 @@ SALT_BYTES = 32
 
 def keyed(salt: bytes, kind: str, text: str) -> str:
     """HMAC-SHA-256 of a text of some kind, in hexadecimal."""
-    return hmac.new(salt, f"{kind}\0{text}".encode(), hashlib.sha256).hexdigest()
+    # names of files need not be UTF-8, and Python has such bytes as surrogates
+    content = f"{kind}\0{text}".encode(errors="surrogatepass")
+    return hmac.new(salt, content, hashlib.sha256).hexdigest()
 
 
 def pseudonym(salt: bytes, kind: str, text: str) -> str:

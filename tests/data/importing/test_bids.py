@@ -71,6 +71,16 @@ def test_of_several_labels_one_has_to_be_chosen(source: Path) -> None:
     assert len(find_bids(source, derivative="machine", desc="fine").cases) == 8
 
 
+def test_participants_under_other_ids_are_left_out_and_said(source: Path) -> None:
+    table = source / "participants.tsv"
+    table.write_text(table.read_text().replace("sub-01", "01").replace("sub-03", "03"))
+    found = find_bids(source)
+    assert found.left_out == ("2 row(s) of participants.tsv: a participant_id is called sub-LABEL, as in sub-01",)
+    assert [case.tags.get("age") for case in found.cases] == [None, None, "41", "41", None, None, "43", "43"]
+    table.write_text(table.read_text().replace("participant_id", "id"))
+    assert find_bids(source).left_out[0].startswith("4 row(s) of participants.tsv")
+
+
 def test_names_of_labels_have_to_be_there_and_agree(source: Path) -> None:
     table = source / "derivatives/hand/sub-02/ses-1/anat/sub-02_ses-1_space-orig_dseg.tsv"
     table.write_text("index\tname\n1\tBall\n3\tRim\n4\tRim\n")
@@ -79,11 +89,26 @@ def test_names_of_labels_have_to_be_there_and_agree(source: Path) -> None:
     with pytest.raises(DataError, match="index: found 1 called 'Shell', and 'Ball' in another table"):
         find_bids(source)
     table.write_text("index\tname\nx\tShell\n")
-    with pytest.raises(DataError, match="a whole number under index"):
+    with pytest.raises(DataError, match="a whole number of .0, 65535. under index"):
         find_bids(source)
     table.unlink()
     (source / "derivatives/hand/dseg.tsv").unlink()
     with pytest.raises(DataError, match="dseg.tsv: found no names of its values"):
+        find_bids(source)
+
+
+@pytest.mark.parametrize(
+    ("rows", "what"),
+    [
+        ("²\tShell\n", "a whole number of .0, 65535. under index, and a name of one line"),
+        ("65536\tShell\n", "a whole number of .0, 65535. under index"),
+        ('3\t"a\nb"\n', "a name of one line"),
+        ("0\tBackground\n", "no name of a class but the background"),
+    ],
+)
+def test_names_and_values_that_train_could_not_follow_are_refused(source: Path, rows: str, what: str) -> None:
+    (source / "derivatives/hand/dseg.tsv").write_text(f"index\tname\n{rows}")
+    with pytest.raises(DataError, match=what):
         find_bids(source)
 
 
@@ -103,4 +128,16 @@ def test_what_is_missing_is_named(tmp_path: Path, source: Path) -> None:
         find_bids(source)
     (source / "dataset_description.json").unlink()
     with pytest.raises(DataError, match="a BIDS dataset has one"):
+        find_bids(source)
+
+
+@pytest.mark.parametrize("what", ["sub-01/ses-1/anat/*_T1w.nii.gz", "derivatives/hand/sub-01/ses-1/anat/*_dseg.nii.gz"])
+def test_a_link_that_leads_out_or_to_nothing_is_refused(tmp_path: Path, source: Path, what: str) -> None:
+    file = next(source.glob(what))
+    kept = file.rename(tmp_path / "kept.nii.gz")
+    file.symlink_to(kept)
+    with pytest.raises(DataError, match=f"path: found '{file.relative_to(source)}'; this link leads out of"):
+        find_bids(source)
+    kept.unlink()
+    with pytest.raises(DataError, match="there is no such file"):
         find_bids(source)

@@ -35,6 +35,8 @@ def test_images_labels_and_names_are_those_of_the_folder(tmp_path: Path, written
     ("changes", "what"),
     [
         ({"modality": {"0": "FLAIR", "1": "T1w"}}, r"modality: found 2 channels .FLAIR, T1w."),
+        ({"labels": {"1": "ball", "2": "core"}}, "labels: found ball, core; the background, which is 0, and a class"),
+        ({"labels": {"0": "background", "1": ""}}, "labels: found a class called ''"),
         ({"training": []}, "no training, modality and labels"),
         ({"training": [{"image": 3}]}, "an image and its label: paths"),
         ({"training": [{"image": "../x.nii.gz", "label": "y"}]}, "path: found '../x.nii.gz'; a path must be relative"),

@@ -46,6 +46,15 @@ def test_images_labels_and_names_are_those_of_the_folder(
     assert sorted(file.name for file in (tmp_path / "data").iterdir()) == ["dataset.toml", "manifest.csv"]
 
 
+def test_a_folder_without_a_name_is_called_as_it_is_also_where_the_path_does_not_say(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = write_nnunet(tmp_path / "Dataset001_Heads")
+    edit(source, name=None)
+    monkeypatch.chdir(source)
+    assert find_nnunet(Path()).name == find_nnunet(source).name == "Dataset001_Heads"
+
+
 def test_test_images_without_labels_are_left_out_and_said(tmp_path: Path) -> None:
     found = find_nnunet(write_nnunet(tmp_path, labelled_test=0))
     assert found.left_out == ("2 image(s) of imagesTs without a label",)
@@ -60,22 +69,48 @@ def test_a_fold_is_followed_where_it_fits(tmp_path: Path) -> None:
     found = find_nnunet(source, subject=pattern)
     assert [case.split for case in found.cases] == ["train", "train", "val", "val", "train", "test"]
     assert [case.subject for case in found.cases] == ["p0", "p0", "p1", "p1", "p2", "t0"]
-    found = find_nnunet(source, subject=pattern, fold=1)
-    assert (
-        found.left_out[-1] == "splits_final.json: not followed, because its cases are not those of imagesTr, once each"
-    )
+    assert find_nnunet(source, subject=pattern, fold=0) == found
+
+
+def test_a_fold_that_nobody_asked_for_and_does_not_fit_is_left_out(tmp_path: Path) -> None:
+    source = write_nnunet(tmp_path)
+    (source / "splits_final.json").write_text(json.dumps([{"train": ["p1_a"], "val": []}]))
+    found = find_nnunet(source)
+    why = "a fold 0 whose cases are not those of imagesTr, once each"
+    assert found.left_out[-1] == f"splits_final.json: not followed, because it has {why}"
     assert {case.split for case in found.cases} == {"", "test"}
-    assert "no fold 2" in find_nnunet(source, fold=2).left_out[-1]
+
+
+@pytest.mark.parametrize(
+    ("folds", "what"),
+    [
+        (None, "found no such file; copy it here, or leave --fold out"),
+        ([{}] * 3, "found no fold 7; there are 0, 1, 2"),
+        ([], "found no fold 7; mend it, or leave --fold out"),
+        ({"7": {"train": [], "val": []}}, "found no fold 7; mend it"),
+        ([{}] * 8, "found no fold 7 with train and val; mend it"),
+        ([{"train": ["p1_a"], "val": []}] * 8, "a fold 7 whose cases are not those of imagesTr, once each; mend it"),
+    ],
+)
+def test_a_fold_that_was_asked_for_and_cannot_be_followed_is_refused(tmp_path: Path, folds: object, what: str) -> None:
+    source = write_nnunet(tmp_path)
+    if folds is not None:
+        (source / "splits_final.json").write_text(json.dumps(folds))
+    with pytest.raises(DataError, match=f"splits_final.json: --fold: .*{what}"):
+        find_nnunet(source, fold=7)
 
 
 def test_a_fold_with_a_subject_on_both_sides_is_not_followed(tmp_path: Path, written: Callable[..., Dataset]) -> None:
     source = write_nnunet(tmp_path / "source", test=0)
     folds = [{"train": ["p0_a", "p1_a", "p2_a"], "val": ["p0_b", "p1_b"]}]
     (source / "splits_final.json").write_text(json.dumps(folds))
-    found = find_nnunet(source, subject=re.compile("([^_]+)_"))
-    assert found.left_out[-1] == "splits_final.json: not followed, because 2 subject(s) are in train and val"
+    pattern = re.compile("([^_]+)_")
+    found = find_nnunet(source, subject=pattern)
+    assert found.left_out[-1].endswith("because it has a fold 0 with 2 subject(s) in train and val")
     cases = written(found).cases
     assert len({(case.subject, case.split) for case in cases}) == len({case.subject for case in cases}) == 3
+    with pytest.raises(DataError, match="--fold: found a fold 0 with 2 subject"):
+        find_nnunet(source, subject=pattern, fold=0)
 
 
 def test_a_subject_in_train_and_test_is_refused(tmp_path: Path, written: Callable[..., Dataset]) -> None:
@@ -107,7 +142,7 @@ def test_the_ignore_label_does_not_count_and_regions_that_overlap_are_refused(
     edit(source, labels={"background": 0, "ball": 1, "ignore": 2})
     assert written(find_nnunet(source)).description.ignore_values == (2,)
     edit(source, labels={"background": 0, "whole": [1, 2], "core": [2]})
-    with pytest.raises(DataError, match="labels: found a name or a value that stands there twice"):
+    with pytest.raises(DataError, match=r"labels: found \[2\] in several classes; .* regions that overlap"):
         find_nnunet(source)
     edit(source, labels={"background": 0, "whole": [1, 2]})
     assert find_nnunet(source).labels == {"background": 0, "whole": [1, 2]}
@@ -118,7 +153,6 @@ def test_the_ignore_label_does_not_count_and_regions_that_overlap_are_refused(
     [
         ({"file_ending": ".mha"}, "file_ending: found '.mha'; one of .nii"),
         ({"labels": None}, "no channel_names .or modality. and labels"),
-        ({"labels": {"background": "x"}}, "a value that is no whole number"),
     ],
 )
 def test_a_description_that_cannot_be_followed_is_refused(
@@ -128,6 +162,46 @@ def test_a_description_that_cannot_be_followed_is_refused(
     edit(source, **changes)
     with pytest.raises(DataError, match=what):
         find_nnunet(source)
+
+
+@pytest.mark.parametrize(
+    ("labels", "what"),
+    [
+        ({"background": 0, "a": "x"}, "'a' = 'x'; one whole number"),
+        ({"background": 0, "a": 1.7}, "'a' = 1.7; one whole number"),
+        ({"background": 0, "a": True}, "'a' = True; one whole number"),
+        ({"background": 0, "a": -1}, "'a' = -1; one whole number"),
+        ({"background": 0, "a": 65536}, "'a' = 65536; one whole number"),
+        ({"background": 0, "a": [1, None]}, "one whole number"),
+        ({"background": 0, "a": []}, "one whole number"),
+        ({"²": "background", "1": "a"}, "one whole number"),
+        ({"background": 0, "": 1}, "a class called ''; a name is a text of one line"),
+        ({"background": 0, "a\nb": 1}, "a class called 'a.nb'"),
+        ({"background": 0, "a\n": 1}, "a class called 'a.n'"),
+        ({"background": 0, "a\x1b[2J": 1}, "a class called 'a.x1b"),
+        ({"background": 0, "\ud800": 1}, "a class called"),
+        ({"0": "background", "1": None}, "a class called None"),
+        ({"0": "background", "1": "a", "2": "a"}, "'a' twice; a class that has several values is a list"),
+        ({"0": "background", "1": "a", "01": "b"}, r"\[1\] in several classes"),
+        ({"background": 0, "a": 1, "ignore": 1}, r"\[1\] in several classes"),
+        ({"a": 1, "b": 2}, "found a, b; the background, which is 0, and a class"),
+        ({"ignore": 0, "a": 1, "b": 2}, "found a, b; the background, which is 0"),
+        ({"background": 0}, "found background; the background, which is 0, and a class"),
+        ({}, "found nothing"),
+    ],
+)
+def test_labels_that_train_could_not_follow_are_refused(tmp_path: Path, labels: dict[str, object], what: str) -> None:
+    source = write_nnunet(tmp_path)
+    edit(source, labels=labels)
+    with pytest.raises(DataError, match=f"dataset.json: labels: .*{what}"):
+        find_nnunet(source)
+
+
+def test_values_may_be_texts_and_names_of_any_script(tmp_path: Path, written: Callable[..., Dataset]) -> None:
+    source = write_nnunet(tmp_path / "source")
+    edit(source, labels={"background": "0", "große Kugel": 1, "核": [2, 65535]})
+    labels = {"background": 0, "große Kugel": 1, "核": [2, 65535]}
+    assert dict(written(find_nnunet(source)).description.labels) == labels
 
 
 def test_what_is_missing_or_called_otherwise_is_named(tmp_path: Path) -> None:
@@ -143,3 +217,22 @@ def test_what_is_missing_or_called_otherwise_is_named(tmp_path: Path) -> None:
     (source / "dataset.json").write_text("{")
     with pytest.raises(DataError, match="no readable JSON"):
         find_nnunet(source)
+
+
+@pytest.mark.parametrize("file", ["imagesTr/p1_a_0000.nii.gz", "labelsTr/p1_a.nii.gz", "labelsTs/t0_a.nii.gz"])
+def test_a_link_that_leads_out_or_to_nothing_is_refused(tmp_path: Path, file: str) -> None:
+    source = write_nnunet(tmp_path / "source")
+    kept = (source / file).rename(tmp_path / "kept.nii.gz")
+    (source / file).symlink_to(kept)
+    with pytest.raises(DataError, match=f"path: found '{file}'; this link leads out of"):
+        find_nnunet(source)
+    kept.unlink()
+    with pytest.raises(DataError, match=f"path: found '{file}'; there is no such file"):
+        find_nnunet(source)
+
+
+def test_a_link_within_the_folder_is_an_image(tmp_path: Path) -> None:
+    source = write_nnunet(tmp_path / "source")
+    (source / "imagesTr" / "p1_a_0000.nii.gz").rename(source / "kept.nii.gz")
+    (source / "imagesTr" / "p1_a_0000.nii.gz").symlink_to("../kept.nii.gz")
+    assert len(find_nnunet(source).cases) == 6

@@ -16,7 +16,15 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from perdure.data.content import refusal
-from perdure.data.importing.found import Found, FoundCase, read_json, read_table
+from perdure.data.importing.found import (
+    Found,
+    FoundCase,
+    checked_file,
+    is_label_name,
+    label_value,
+    read_json,
+    read_table,
+)
 from perdure.errors import DataError
 
 _IMAGES = (".nii.gz", ".nii")
@@ -41,7 +49,7 @@ def find_bids(source: Path, *, suffix: str = "T1w", derivative: str | None = Non
 
     Raises:
         DataError: it is no such folder, holds no labelled image, or several labels for one; names of labels are
-            missing or contradict each other; a name is none that BIDS knows.
+            missing or contradict each other; a name is none that BIDS knows; a link leads out of it, or to nothing.
     """
     for option, text in (("--suffix", suffix), ("--derivative", derivative), ("--desc", desc)):
         if text is not None and not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9+_.-]*", text):
@@ -52,7 +60,7 @@ def find_bids(source: Path, *, suffix: str = "T1w", derivative: str | None = Non
     if not images:
         raise refusal(source, f"no image called *_{suffix}.nii.gz", "choose another --suffix", "images")
     labels = _labels(source, derivative, desc)
-    participants = _participants(source / "participants.tsv")
+    participants, odd = _participants(source / "participants.tsv")
     cases, unlabelled, named = [], 0, []
     for image in images:
         entities = _entities(image)
@@ -64,24 +72,27 @@ def find_bids(source: Path, *, suffix: str = "T1w", derivative: str | None = Non
             unlabelled += 1
             continue
         tags = _tags(source, image, suffix) | participants.get(f"sub-{entities['sub']}", {})
-        cell, label = (file.relative_to(source).as_posix() for file in (image, own[0]))
+        files = (image.relative_to(source), own[0].relative_to(source))
+        cell, label = (checked_file(source, file.as_posix(), source / file.parent) for file in files)
         cases.append(FoundCase(f"sub-{entities['sub']}", Path(cell).name, cell, label, tags=tags))
         named.append(own[0])
     if not cases:
         raise refusal(
             source / "derivatives", f"no label of {len(images)} image(s)", "*_dseg.nii.gz with their entities", "labels"
         )
+    left_out = [f"{unlabelled} image(s) without a label among the derivatives"] if unlabelled else []
+    left_out += [f"{odd} row(s) of participants.tsv: a participant_id is called sub-LABEL, as in sub-01"] if odd else []
     licence, references = about.get("License", ""), about.get("ReferencesAndLinks", [])
     return Found(
         source=source,
         task="segmentation",
         labels=_label_names(source, named),
         cases=cases,
-        name=str(about.get("Name", source.name)),
+        name=str(about.get("Name", source.resolve().name)),
         modality=suffix,
         licence=str(licence),
         citation="; ".join(map(str, references if isinstance(references, list) else [references])),
-        left_out=(f"{unlabelled} image(s) without a label among the derivatives",) if unlabelled else (),
+        left_out=tuple(left_out),
     )
 
 
@@ -127,13 +138,14 @@ def _tags(source: Path, image: Path, suffix: str) -> dict[str, str]:
     return {tag: str(said[key]) for tag, key in _SIDECAR.items() if said.get(key) not in (None, "")}
 
 
-def _participants(path: Path) -> dict[str, dict[str, str]]:
+def _participants(path: Path) -> tuple[dict[str, dict[str, str]], int]:
+    """What is known of each participant, and how many rows say nothing of anybody because of their participant_id."""
     if not path.is_file():
-        return {}
-    return {
-        row.get("participant_id", ""): {name: row[name] for name in _PARTICIPANT if row.get(name, "n/a") != "n/a"}
-        for row in read_table(path)
-    }
+        return {}, 0
+    rows = read_table(path)
+    ids = [row.get("participant_id", "") for row in rows]
+    known = [{name: row[name] for name in _PARTICIPANT if row.get(name, "n/a") != "n/a"} for row in rows]
+    return dict(zip(ids, known, strict=True)), sum(not one.startswith("sub-") for one in ids)
 
 
 def _label_names(source: Path, labels: Iterable[Path]) -> dict[str, int | list[int]]:
@@ -148,11 +160,14 @@ def _label_names(source: Path, labels: Iterable[Path]) -> dict[str, int | list[i
         for table in {tables[-1]} - read:
             read.add(table)
             for row in read_table(table):
-                index, name = row.get("index", ""), row.get("name", "")
-                if not index.isdigit() or not name:
-                    raise refusal(table, f"a row {row!r:.100}", "a whole number under index, and a name", "index")
-                if values.setdefault(int(index), name) != name:
-                    raise _contradiction(table, int(index), name, values)
+                index, name = label_value(row.get("index")), row.get("name")
+                if index is None or not is_label_name(name):
+                    allowed = "a whole number of [0, 65535] under index, and a name of one line"
+                    raise refusal(table, f"a row {row!r:.100}", allowed, "index")
+                if values.setdefault(index, name) != name:
+                    raise _contradiction(table, index, name, values)
+    if not set(values) - {0}:
+        raise refusal(source, "no name of a class but the background", "name the values of labels", "dseg.tsv")
     names: dict[str, list[int]] = defaultdict(list)
     for value in sorted(values):
         names[values[value]].append(value)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import re
+import unicodedata
 from collections.abc import Mapping, Sequence
 
 PROPOSED = ("manufacturer", "model", "field_strength", "station")
@@ -22,8 +22,11 @@ def domain_of(tags: Mapping[str, str], chosen: Sequence[str], otherwise: str) ->
 
 
 def slug(text: str) -> str:
-    """Lower-case letters, digits and dots, with dashes between."""
-    return re.sub(r"[^a-z0-9.]+", "-", text.lower()).strip("-.")
+    """Lower-case letters of any script, digits and dots, with dashes between."""
+    # NFC, because some systems write one letter as two; marks, because some scripts need them to tell words apart
+    plain = unicodedata.normalize("NFC", text.lower())
+    kept = "".join(one if one == "." or unicodedata.category(one)[0] in "LMN" else " " for one in plain)
+    return "-".join(kept.split()).strip("-.")
 
 
 def _tesla(text: str) -> str:

@@ -18,6 +18,7 @@ from perdure.data.places import LIST_SUFFIX, LISTS, list_content
 from perdure.data.pseudonyms import pseudonym, write_new
 from perdure.data.splitting import split_subjects
 from perdure.data.toml import toml_text
+from perdure.types import printable, unprintable_in
 
 _COLUMNS = ("id", "subject", "domain", "split", "image")
 
@@ -93,7 +94,8 @@ def imported(
         seed: of the split.
 
     Raises:
-        DataError: no case has one of the chosen tags, two cases have one name, or a subject is in two splits.
+        DataError: no case has one of the chosen tags, two cases have one name, a subject is in two splits, or the name
+            of a file is no UTF-8 or has control characters.
     """
     known = {tag for case in found.cases for tag, value in case.tags.items() if value}
     if domain is None and domain_from != PROPOSED and (unknown := sorted(set(domain_from) - known)):
@@ -109,7 +111,9 @@ def imported(
                 cell = f"{LISTS}/{name if column == 'image' else f'{name}-label'}{LIST_SUFFIX}"
                 lists[cell] = files
             row[column] = cell
-        rows.append({**row, "class": case.grade, **case.tags})
+        if odd := next(unprintable_in([*row.values(), case.grade]), None):
+            raise refusal(found.source, f"{odd!r:.100}", "rename it: UTF-8 without control characters", "name")
+        rows.append({**row, "class": case.grade, **{tag: printable(value) for tag, value in case.tags.items()}})
     if twice := [name for name, times in Counter(row["id"] for row in rows).items() if times > 1]:
         raise refusal(found.source, f"{len(twice)} name(s) of several cases", "each case has one name", "cases")
     _split(found.source, rows, seed)
@@ -118,6 +122,24 @@ def imported(
         lists[f"{LISTS}/{name}{LIST_SUFFIX}"] = files
         failed[f"{LISTS}/{name}{LIST_SUFFIX}"] = why
     return Imported(_without_empty_columns(rows), _description(found, out, rows), lists, found.left_out, failed)
+
+
+def check_places(out: Path, *folders: Path) -> None:
+    """Makes sure that what is read is there, and that nothing is written into it.
+
+    Args:
+        out: the data folder to write.
+        folders: what is read.
+
+    Raises:
+        DataError: a folder is not there, or `out` lies in it.
+    """
+    for folder in folders:
+        if not folder.is_dir():
+            raise refusal(folder, "a file" if folder.exists() else "no such folder", "name a folder", "folder")
+        if out.resolve().is_relative_to(folder.resolve()):
+            allowed = "nothing is written into a folder that is imported: name one beside it"
+            raise refusal(out, f"a data folder within {folder}", allowed, "--out")
 
 
 def _split(source: Path, rows: list[dict[str, str]], seed: int) -> None:
@@ -147,15 +169,18 @@ def _without_empty_columns(rows: Sequence[Mapping[str, str]]) -> list[dict[str, 
 
 
 def _description(found: Found, out: Path, rows: Sequence[Mapping[str, str]]) -> dict[str, object]:
+    source = os.path.relpath(found.source.resolve(), out.absolute().parent.resolve() / out.name)
+    if any(unprintable_in(source)):
+        raise refusal(found.source, f"a path {source!r}", "rename it: UTF-8 without control characters", "name")
     said = {
-        "name": found.name or "imported",
-        "title": found.title,
+        "name": printable(found.name) or "imported",
+        "title": printable(found.title),
         "task": found.task,
-        "modality": found.modality,
-        "licence": found.licence,
-        "citation": found.citation,
+        "modality": printable(found.modality),
+        "licence": printable(found.licence),
+        "citation": printable(found.citation),
         "domains": sorted({row["domain"] for row in rows}),
-        "source": os.path.relpath(found.source.resolve(), out.absolute().parent.resolve() / out.name),
+        "source": source,
         "ignore_values": list(found.ignore_values),
         "background_structures": list(found.background_structures),
     }

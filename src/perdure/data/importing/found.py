@@ -8,14 +8,17 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 from perdure.data.content import refusal
 from perdure.data.manifest import file_in
-from perdure.types import Split, Task
+from perdure.types import Split, Task, unprintable_in
 
 TAGS = ("manufacturer", "model", "field_strength", "station", "institution")
 """What is known of a scanner; columns of the manifest where a case has them."""
+
+_LARGEST = 65535
+"""Value of a class that a data folder may have; see `perdure.data.manifest.Value`."""
 
 
 @dataclass(frozen=True)
@@ -134,6 +137,20 @@ def checked_file(source: Path, name: str, named_in: Path) -> str:
     if isinstance(found, str) or not found.is_file():
         raise refusal(named_in, repr(name), found if isinstance(found, str) else "name a file", "path")
     return plain
+
+
+def label_value(said: object) -> int | None:
+    """The whole number that a label file may hold for a class, also as the text that JSON keys and tables have."""
+    if isinstance(said, str) and re.fullmatch(r"[0-9]{1,5}", said):
+        said = int(said)
+    return said if type(said) is int and 0 <= said <= _LARGEST else None
+
+
+def is_label_name(said: object) -> TypeGuard[str]:
+    """Whether it can be the name of a class: names go into tables and onto terminals, one line each."""
+    return (
+        isinstance(said, str) and bool(said.strip()) and said.splitlines() == [said] and not any(unprintable_in(said))
+    )
 
 
 def subject_in(name: str, pattern: re.Pattern[str] | None, named_in: Path) -> str:

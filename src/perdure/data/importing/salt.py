@@ -15,8 +15,8 @@ def default_salt() -> Path:
     return (Path(home) if home else Path.home() / ".config") / "perdure" / "salt"
 
 
-def opened_salt(path: Path, *folders: Path) -> bytes:
-    """The salt in a file, made if it is not there.
+def opened_salt(path: Path, *folders: Path) -> tuple[bytes, bool]:
+    """The salt in a file, made if it is not there, and whether it was made.
 
     Args:
         path: the file.
@@ -29,6 +29,6 @@ def opened_salt(path: Path, *folders: Path) -> bytes:
         if path.resolve().is_relative_to(folder.resolve()):
             raise refusal(path, f"a salt within {folder}", "keep it apart from images and manifest", "--salt")
     if path.exists():
-        return read_salt(path)
+        return read_salt(path), False
     path.parent.mkdir(parents=True, exist_ok=True)
-    return new_salt(path)
+    return new_salt(path), True

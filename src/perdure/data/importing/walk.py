@@ -50,8 +50,8 @@ class Chosen:
         description: only series whose SeriesDescription has this in it.
         label_description: only SEG and RTSTRUCT whose SeriesDescription has this in it.
         own_labels: whether a SEG that Perdure made counts as truth.
-        structures: name -> value of the classes in SEG and RTSTRUCT, or in label maps; all others are background. By
-            default every structure is a class, numbered in alphabetical order.
+        structures: name -> value of the classes. Of those in SEG and RTSTRUCT all others are background, and by default
+            every one is a class, numbered in alphabetical order. In label maps every value but 0 has to be named.
         label_maps: a folder with NIfTI label maps called SERIESINSTANCEUID.nii.gz.
         classes: a table with columns `uid` (of an image, a series, a study, or a PatientID) and `class`.
     """
