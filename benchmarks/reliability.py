@@ -1,11 +1,13 @@
 """Lets everything fail that can, reads hostile files by the hundred thousand, and writes the tables of the docs.
 
     python benchmarks/reliability.py faults     # `make reliability`: hours
+    python benchmarks/reliability.py faults --command export --command adopt --every 4
     python benchmarks/reliability.py fuzz       # `make fuzz`: hours
     python benchmarks/reliability.py soak       # `make soak`: ten minutes
     python benchmarks/reliability.py page       # the tables of docs/reliability.md, from what is recorded
 
-What is found goes into benchmarks/records/reliability.json, and from there into docs/reliability.md between its marks.
+What is found goes into benchmarks/records/reliability.json row by row, and from there into docs/reliability.md between
+its marks. What is not run keeps its rows.
 Disks are mounted for `faults`, which only root may do; without, those rows are left out, and it says so.
 """
 
@@ -18,9 +20,11 @@ import subprocess
 import sys
 import tempfile
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterator, Sequence
 from pathlib import Path
 from typing import Any
+
+from perdure.release.folder import replace_file
 
 ROOT = Path(__file__).resolve().parents[1]
 RECORD, PAGE = ROOT / "benchmarks" / "records" / "reliability.json", ROOT / "docs" / "reliability.md"
@@ -38,40 +42,55 @@ KINDS = {
     "two at once": "two processes run the same command at the same time",
     "memory": "the process may take only so much memory (`RLIMIT_AS`), 20 MiB to 1.6 GiB",
 }
+CLOCKS = ("back", "ahead")
+AT_MOMENTS = ("kill", "error", "full", *CLOCKS)
+"""Kinds that happen at one operation of a command; of others there is no so-manieth."""
 JUMPS_EVERY = 8
 """Clocks jump at every so-manieth operation; when exactly matters less than for what is written."""
 MEMORY = (20, 40, 60, 80, 100, 150, 200, 300, 400, 500, 600, 800, 1000, 1200, 1400, 1600)
 SOAKED = ("mas-lr", "dsbn")
 
 
-def faults(found: dict[str, Any], arguments: argparse.Namespace) -> None:
-    """Every fault at every moment of every command, and damage to every kind of file."""
+def faults(arguments: argparse.Namespace) -> None:
+    """Every fault at every moment of every command, or of those that were named, and damage to every kind of file.
+
+    Raises:
+        SystemExit: if there is no command of a name.
+    """
     from faults.lab import Lab
     from faults.sweep import World, at_once, short_of_memory
 
     warnings.simplefilter("ignore")
     logging.disable(logging.CRITICAL)  # nibabel's, on damaged headers
-    rows: list[dict[str, Any]] = []
+    wanted: list[str] = arguments.command
     with tempfile.TemporaryDirectory(prefix="perdure-faults-") as temporary:
         folder = Path(temporary)
-        found["damage"] = [_damage(one, arguments.damage) for one in _kinds(folder / "damage")]
         with Lab(folder / "first") as lab, Lab(folder / "second") as other:
-            world = World(folder / "world", lab)
-            for name in world.scenarios:
-                rows += (_told(run()) for run in _each(world, name, arguments.every))
-            rows.append(_told(at_once(world, other, "update", times=10)))
-            rows += [_told(short_of_memory(world, MEMORY, *more)) for more in ((), ("--retry-smaller",))]
-    found["faults"] = rows
+            try:
+                world = World(folder / "world", lab, wanted)
+            except ValueError as error:
+                raise SystemExit(f"--command {error}") from error
+            if not wanted:
+                damage = [_damage(one, arguments.damage) for one in _kinds(folder / "damage")]
+                _keep_only("damage", {row["file"] for row in damage}, "file")
+            for name in wanted or world.scenarios:
+                for run in _each(world, name, arguments.every):
+                    _told(run(), arguments.every)
+            if not wanted or "update" in wanted:
+                _told(at_once(world, other, "update", times=10))
+            if not wanted or "train" in wanted:
+                runs = [_told(short_of_memory(world, MEMORY, *more)) for more in ((), ("--retry-smaller",))]
+            if not wanted:
+                _keep_only("faults", {*world.scenarios, *(run["command"] for run in runs)}, "command")
 
 
 def _each(world: Any, name: str, every: int) -> Iterator[Callable[[], Any]]:
-    from faults.lab import JUMPS
     from faults.sweep import on_a_read_only_disk, on_a_small_disk
 
     operations = world.operations[name]
-    for kind in ("kill", "error", "full", *JUMPS):
-        step = max(every, JUMPS_EVERY) if kind in JUMPS else every
-        yield lambda kind=kind, step=step: world.faults(name, kind, range(1, operations + 1, step))
+    for kind in AT_MOMENTS:
+        moments = range(1, operations + 1, _step(kind, every))
+        yield lambda kind=kind, moments=moments: world.faults(name, kind, moments)
     for disk in (on_a_small_disk, on_a_read_only_disk):
         yield lambda disk=disk: _where_allowed(disk, world, name)
 
@@ -84,12 +103,20 @@ def _where_allowed(disk: Callable[..., Any], world: Any, name: str) -> Any:
         return None
 
 
-def _told(outcome: Any) -> dict[str, Any]:
+def _step(kind: str, every: int) -> int:
+    return max(every, JUMPS_EVERY) if kind in CLOCKS else every
+
+
+def _told(outcome: Any, every: int = 1) -> dict[str, Any]:
+    """Prints and records what came of one kind of fault in one command; nothing where that could not be tried."""
     if outcome is None:
         return {}
     row = {"command": outcome.scenario, "kind": outcome.kind, "operations": outcome.operations, "times": outcome.times,
            "stopped": outcome.stopped, "wrong": outcome.wrong}  # fmt: skip
+    if outcome.kind in AT_MOMENTS:
+        row["every"] = _step(outcome.kind, every)
     print(json.dumps(row), flush=True)  # noqa: T201
+    _keep("faults", row, "command", "kind")
     return row
 
 
@@ -105,34 +132,33 @@ def _damage(kind: Any, times: int) -> dict[str, Any]:
     one = damaged(kind, times)
     row = {"file": one.kind, "times": one.times, "refused": one.refused, "wrong": one.wrong}
     print(json.dumps(row), flush=True)  # noqa: T201
+    _keep("damage", row, "file")
     return row
 
 
-def fuzz(found: dict[str, Any], arguments: argparse.Namespace) -> None:
+def fuzz(arguments: argparse.Namespace) -> None:
     """So many inputs of every target, each in a process of its own; what was recorded of others stays."""
     from fuzz.targets import targets
 
-    known = {row["target"]: row for row in found.get("fuzz", [])}
     for name in arguments.target or sorted(targets()):
         out = arguments.folder / f"{name}.json"
         words = ["--inputs", str(arguments.inputs), "--seed", str(arguments.seed), "--engine", arguments.engine]
         command = [sys.executable, str(TESTS / "fuzz" / "run.py"), name, *words, "--out", str(out)]
         subprocess.run(command, check=False, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        known[name] = json.loads(out.read_text())
-        print(json.dumps(known[name]), flush=True)  # noqa: T201
-        found["fuzz"] = [known[one] for one in sorted(known)]
-        _keep(found)
+        row = json.loads(out.read_text())
+        print(json.dumps(row), flush=True)  # noqa: T201
+        _keep("fuzz", row, "target")
 
 
-def soak(found: dict[str, Any], arguments: argparse.Namespace) -> None:
+def soak(arguments: argparse.Namespace) -> None:
     """Three hundred updates in a row."""
-    found["soak"] = []
     for method in SOAKED:
         with tempfile.TemporaryDirectory(prefix="perdure-soak-") as folder:
             out = Path(folder) / "out.json"
             words = ["--updates", str(arguments.updates), "--method", method, "--out", str(out)]
             subprocess.run([sys.executable, str(ROOT / "benchmarks" / "soak.py"), *words], check=True)
-            found["soak"].append({key: value for key, value in json.loads(out.read_text()).items() if key != "steps"})
+            row = {key: value for key, value in json.loads(out.read_text()).items() if key != "steps"}
+            _keep("soak", row, "method")
 
 
 def tables(found: dict[str, Any]) -> dict[str, str]:
@@ -140,8 +166,9 @@ def tables(found: dict[str, Any]) -> dict[str, str]:
     made = {}
     if "faults" in found:
         made["faults"] = _table(
-            ("fault", "commands", "times", "ended the command", "wrong afterwards"), list(_fault_rows(found["faults"]))
+            ("fault", "commands", "tried", "ended the command", "wrong afterwards"), list(_fault_rows(found["faults"]))
         )
+    if "damage" in found:
         made["damage"] = _table(
             ("file", "times", "refused", "read as written", "read as something else"),
             [[f"`{one['file']}`", *_numbers(one["times"], one["refused"],
@@ -187,8 +214,11 @@ def _fault_rows(rows: Sequence[dict[str, Any]]) -> Iterator[list[str]]:
         of_kind = [row for row in rows if row.get("kind") == kind]
         if of_kind:
             commands = ", ".join(dict.fromkeys(f"`{row['command']}`" for row in of_kind))
-            sums = (sum(row[key] for row in of_kind) for key in ("times", "stopped"))
-            yield [said, commands, *_numbers(*sums, sum(len(row["wrong"]) for row in of_kind))]
+            operations, times, stopped = (
+                sum(row[key] for row in of_kind) for key in ("operations", "times", "stopped")
+            )
+            tried = f"at {times:,} of {operations:,} moments" if kind in AT_MOMENTS else f"{times:,} times"
+            yield [said, commands, tried, *_numbers(stopped, sum(len(row["wrong"]) for row in of_kind))]
 
 
 def _numbers(*numbers: int) -> list[str]:
@@ -214,8 +244,31 @@ def with_tables(text: str, found: dict[str, Any]) -> str:
     return text
 
 
-def _keep(found: dict[str, Any]) -> None:
-    RECORD.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+def _keep(part: str, row: dict[str, Any], *names: str) -> None:
+    """Puts a row in place of the one of the same names, as soon as it is there: a run that is stopped loses none.
+
+    All other rows stay, also those that another run has written meanwhile.
+    """
+    found = _recorded()
+    known = {tuple(one.get(name) for name in names): one for one in found.get(part, [])}
+    known[tuple(row[name] for name in names)] = row
+    rows = [known[key] for key in sorted(known)] if part == "fuzz" else [*known.values()]
+    _write({**found, part: rows})
+
+
+def _keep_only(part: str, kept: Container[str], name: str) -> None:
+    """Takes away the rows of what there is no more."""
+    found = _recorded()
+    _write({**found, part: [row for row in found.get(part, []) if row.get(name) in kept]})
+
+
+def _recorded() -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(RECORD.read_text(encoding="utf-8")) if RECORD.exists() else {}
+    return found
+
+
+def _write(found: dict[str, Any]) -> None:
+    replace_file(RECORD, (json.dumps(found, indent=1) + "\n").encode())
     PAGE.write_text(with_tables(PAGE.read_text(encoding="utf-8"), found), encoding="utf-8")
 
 
@@ -224,6 +277,7 @@ def main() -> None:
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parts = options.add_subparsers(dest="part", required=True)
     part = parts.add_parser("faults")
+    part.add_argument("--command", action="append", default=[], help="only this one, as the table calls it; repeat")
     part.add_argument("--every", type=int, default=1, help="a fault at every so-manieth operation")
     part.add_argument("--damage", type=int, default=400, help="how often each kind of file is damaged")
     part = parts.add_parser("fuzz")
@@ -236,10 +290,10 @@ def main() -> None:
     part.add_argument("--updates", type=int, default=300)
     parts.add_parser("page")
     arguments = options.parse_args()
-    found = json.loads(RECORD.read_text(encoding="utf-8")) if RECORD.exists() else {}
-    if arguments.part != "page":
-        {"faults": faults, "fuzz": fuzz, "soak": soak}[arguments.part](found, arguments)
-    _keep(found)
+    if arguments.part == "page":
+        _write(_recorded())
+    else:
+        {"faults": faults, "fuzz": fuzz, "soak": soak}[arguments.part](arguments)
 
 
 if __name__ == "__main__":

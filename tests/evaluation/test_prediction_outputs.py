@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import csv
+import errno
 import json
+import os
 from pathlib import Path
 
 import nibabel as nib
@@ -43,6 +45,23 @@ def save(path: Path, spacing: tuple[float, ...] = (2.0, 2.0, 2.0), orientation: 
 
 def content(path: Path) -> np.ndarray:
     return np.asarray(nib.load(path).dataobj)
+
+
+def test_a_table_is_not_there_before_its_folder_says_whose_results_it_holds(
+    tmp_path: Path, volumes: Release, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Or after a run that was stopped between the two the folder would hold other files than predictions."""
+    source, out = save(tmp_path / "in" / "a.nii").parent, tmp_path / "out"
+
+    def fails(path: Path, content: bytes) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+
+    with monkeypatch.context() as patch:
+        patch.setattr("perdure.evaluation.prediction_files.replace_file", fails)
+        with pytest.raises(OSError, match="prediction.json"):
+            predict_files(volumes, source, out, output=Output(volumes=True))
+    predict_files(volumes, source, out, output=Output(volumes=True))
+    assert {path.name for path in out.iterdir()} == {"a.nii", "prediction.json", VOLUMES}
 
 
 @pytest.mark.parametrize(("form", "name"), [("nifti", "scan.nii.gz"), ("mgz", "scan.mgz")])

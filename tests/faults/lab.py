@@ -216,7 +216,9 @@ def serve(folder: Path, prepare: Callable[[], None]) -> None:
 
 def _imported() -> None:
     """Imports what commands import, and starts no thread that a fork would lose."""
+    import highdicom.seg
     import matplotlib as mpl
+    import monai.bundle
     import monai.networks.nets
     import torch
     import torch.utils.tensorboard
@@ -224,12 +226,14 @@ def _imported() -> None:
     import perdure.benchmark.demo
     import perdure.cli
     import perdure.data
+    import perdure.data.importing
     import perdure.evaluation.evaluate
+    import perdure.evidence.exchange.bundle
     import perdure.evidence.report
     import perdure.update
     from perdure.data.augmentation import Augmentation
 
-    assert (mpl, monai, perdure.benchmark, Augmentation) is not None
+    assert (highdicom, mpl, monai, perdure.benchmark, Augmentation) is not None
     torch.set_num_threads(1)
 
 

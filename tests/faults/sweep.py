@@ -5,14 +5,28 @@ from __future__ import annotations
 import json
 import shutil
 import subprocess
+import tempfile
+import tomllib
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import nibabel as nib
+import numpy as np
+import pydicom
+import torch
+from pydicom.pixels import pixel_array
+
+import layouts
 import synthetic
+from dicoms import write_series
 from faults.lab import JUMPS, Lab, Ran
+from perdure.data.importing import Chosen, find_dicom, find_nnunet
+from perdure.data.importing.folder import imported
+from perdure.data.importing.found import Found
+from perdure.data.pseudonyms import read_salt
 from perdure.errors import LedgerError, PerdureError
 from perdure.evaluation import Scores
 from perdure.evidence.gate.verdict import Verdict
@@ -85,15 +99,25 @@ class World:
     Args:
         folder: for all of it.
         lab: runs the commands.
+        names: of the scenarios that are wanted; all if left out. What comes behind the last of them is not made.
+
+    Raises:
+        ValueError: if there is no scenario of a name.
     """
 
-    def __init__(self, folder: Path, lab: Lab) -> None:
+    def __init__(self, folder: Path, lab: Lab, names: Sequence[str] = ()) -> None:
         self.folder, self.lab = folder, lab
         self.data = synthetic.write_images(folder / "data", domains=("a", "b"), cases=(2, 1, 2), size=(32, 32))
-        self.work = folder / "work"
-        self.scenarios = {one.name: one for one in self._scenarios()}
+        self.work, self.given = folder / "work", folder / "given"
+        scenarios = [*self._scenarios(), *self._clinical()]
+        known = [one.name for one in scenarios]
+        if unknown := [name for name in names if name not in known]:
+            raise ValueError(f"{', '.join(unknown)}: no scenario of this name; there are {', '.join(known)}.")
+        last = max((known.index(name) for name in names), default=len(known) - 1)
+        self.scenarios = {one.name: one for one in scenarios[: last + 1]}
         self.digests: dict[str, Any] = {}
         self.operations: dict[str, int] = {}
+        self._give()
         self.work.mkdir()
         for one in self.scenarios.values():
             shutil.copytree(self.work, self.before(one))
@@ -219,6 +243,62 @@ class World:
             done="a key is never overwritten",
         )
 
+    def _give(self) -> None:
+        """Makes what clinical formats begin with: folders in other layouts, volumes, a release that segments them."""
+        layouts.write_nnunet(self.given / "nnunet", cases=4, test=1)
+        layouts.write_export(self.given / "export", patients=("MRN-1", "MRN-2", "MRN-3"))
+        volumes = synthetic.write_volumes(self.given / "volumes", cases=(1, 1, 1), shape=(12, 14, 13))
+        write_series(self.given / "series", layouts.head(0)[0], layouts.AFFINE)
+        where = ("--data", volumes, "--cache", self.given / "cache", "--domain", "scanner-a")
+        network = ("--filters", 2, "--kernel-size", 3, "--size", 16, "--epochs", 1, "--batch-size", 2)
+        ran = self.lab("train", *where, *network, "--out", self.given / "release", under=self.given)
+        assert ran.code == 0, ran.err
+
+    def _clinical(self) -> Iterator[Scenario]:
+        """What comes in and goes out in the formats of others."""
+
+        def predict(*more: object) -> tuple[object, ...]:
+            return "predict", "--release", self.given / "release", *more
+
+        yield Scenario(
+            "import",
+            lambda work: ("import", "nnunet", self.given / "nnunet", "--out", work / "heads", "--salt",
+                          work / "private" / "salt"),
+            lambda work: _imported(work, "heads", find_nnunet(self.given / "nnunet")),
+            done="nothing is overwritten",
+        )  # fmt: skip
+        yield Scenario(
+            "import dicom",
+            lambda work: ("import", "dicom", self.given / "export", "--out", work / "series", "--salt",
+                          work / "private" / "salt", "--domain", "here"),
+            lambda work: _imported(work, "series", find_dicom(self.given / "export", _salt(work), Chosen()), "here"),
+            done="nothing is overwritten",
+        )  # fmt: skip
+        yield Scenario(
+            "export",
+            lambda work: ("export", work / "base", "--format", "monai", "--out", work / "bundle"),
+            lambda work: _bundle(work / "bundle"),
+            done="nothing is overwritten",
+        )
+        yield Scenario(
+            "adopt",
+            lambda work: ("adopt", "--bundle", work / "bundle", "--data", self.data, "--cache", work / "cache",
+                          "--domain", "a", "--out", work / "adopted"),
+            lambda work: (_tensors(work / "adopted"), _actions(work, "adopted")),
+            done="nothing is overwritten",
+        )  # fmt: skip
+        yield Scenario(
+            "predict volumes",
+            lambda work: predict("--input", self.given / "volumes" / "images", "--out", work / "labels", "--format",
+                                 "nifti", "--probabilities", "--volumes"),
+            lambda work: (_contents(work / "labels", "*.nii.gz"), (work / "labels" / "volumes.csv").read_bytes()),
+        )  # fmt: skip
+        yield Scenario(
+            "predict dicom-seg",
+            lambda work: predict("--input", self.given / "series", "--out", work / "seg", "--format", "dicom-seg"),
+            lambda work: [_segments(path) for path in sorted((work / "seg").rglob("*.dcm"))],
+        )
+
 
 def _is_named(ran: Ran) -> bool:
     """Whether a command ended with one message that begins with a file, and no traceback but TensorBoard's own."""
@@ -237,6 +317,43 @@ def _plan(work: Path) -> Path:
 def _tensors(release: Path) -> list[bytes]:
     read_identity(release)
     return [(release / name).read_bytes() for name in ("weights.safetensors", "memory.safetensors")]
+
+
+def _salt(work: Path) -> bytes:
+    return read_salt(work / "private" / "salt")
+
+
+def _imported(work: Path, name: str, found: Found, domain: str | None = None) -> Any:
+    """What an import wrote, and whether it is all that the salt that was kept gives; names differ with each salt."""
+    expected = imported(found, work / name, _salt(work), domain=domain)
+    with tempfile.TemporaryDirectory() as folder:
+        expected.write(Path(folder))
+        is_all = _contents(Path(folder), "*") == _contents(work / name, "*")
+    # where its source is depends on where the workspace is
+    about = tomllib.loads((work / name / "dataset.toml").read_text()) | {"source": ""}
+    return is_all, len(expected.rows), len(expected.lists), about
+
+
+def _contents(folder: Path, pattern: str) -> dict[str, bytes]:
+    return {
+        path.relative_to(folder).as_posix(): path.read_bytes()
+        for path in sorted(folder.rglob(pattern))
+        if path.is_file()
+    }
+
+
+def _bundle(folder: Path) -> Any:
+    """All files of a bundle; the weights, whose file need not be the same, as numbers."""
+    files = _contents(folder, "*")
+    weights = torch.load(folder / "models" / "model.pt", weights_only=True)
+    del files["models/model.pt"]
+    return files, {name: tensor.tolist() for name, tensor in weights.items()}
+
+
+def _segments(path: Path) -> Any:
+    """A SEG without the time at which it was made."""
+    seg = pydicom.dcmread(path)
+    return seg.SOPInstanceUID, [one.SegmentLabel for one in seg.SegmentSequence], pixel_array(seg).tobytes()
 
 
 def _actions(work: Path, action: str) -> int:
@@ -260,10 +377,36 @@ def _half_written(work: Path) -> Iterator[str]:
             json.loads(path.read_text())
         except ValueError as error:
             yield f"half written: {path.name}: {error}"
+    yield from _half_written_elsewhere(work)
     try:
         Ledger(work / FILE).entries()
     except LedgerError as error:
         yield f"ledger: {error}"
+
+
+_IMPORTED = ("manifest.csv", "dataset.toml")
+_EXPORTED = ("configs", "models", "docs/README.md", "scripts", "LICENSE")
+
+
+def _half_written_elsewhere(work: Path) -> Iterator[str]:
+    """The same of what is in the formats of others."""
+    for name, parts in (("heads", _IMPORTED), ("series", (*_IMPORTED, "series")), ("bundle", _EXPORTED)):
+        if (work / name).exists() and (missing := [part for part in parts if not (work / name / part).exists()]):
+            yield f"half written: {name}: without {', '.join(missing)}"
+    for pattern, read in (
+        ("bundle/models/*.pt", lambda path: torch.load(path, weights_only=True)),
+        ("bundle/*/*.json", lambda path: json.loads(path.read_text())),
+        ("labels/**/*.nii.gz", lambda path: np.asarray(nib.load(path).dataobj)),
+        ("seg/**/*.dcm", _segments),
+        ("private/salt", read_salt),
+    ):
+        for path in work.glob(pattern):
+            if any(part.startswith(".") for part in path.relative_to(work).parts):
+                continue
+            try:
+                read(path)
+            except Exception as error:  # noqa: BLE001 - whatever a reader says of a file that is cut short
+                yield f"half written: {path.relative_to(work)}: {error}"
 
 
 def on_a_small_disk(world: World, name: str, step: int = 16 * 1024) -> Outcome:

@@ -106,6 +106,26 @@ def test_a_release_leaves_as_a_bundle_and_comes_back_with_its_contract(place: Pa
         assert (place / "p/back/a" / file).read_bytes() == (place / "p/releases/a" / file).read_bytes()
 
 
+def test_an_adoption_that_was_stopped_before_its_entry_in_the_ledger_is_recorded_by_the_same_command(
+    place: Path, command: Command
+) -> None:
+    nnunet_folder.write(place / "trained", nnunet_folder.network(2), nnunet_folder.plans(2))
+    adopt = ("adopt", "--nnunet", "trained", "--data", "data", "--domain", "scanner-a", "--out", "releases/base")
+    command.succeeds(*adopt)
+    made = (place / "releases/base/release.json").read_bytes()
+    # as it is when the process is killed between the two
+    for name in ("ledger.jsonl", "ledger.head"):
+        (place / "releases" / name).unlink()
+    ended = command(*adopt, "--seed", 7)
+    assert ended.code == 1
+    assert "releases/base exists, and nothing is overwritten" in ended.err
+    assert command("verify", "releases").code != 0
+    command.succeeds(*adopt)
+    command.succeeds("verify", "releases")
+    assert (place / "releases/base/release.json").read_bytes() == made
+    assert "exists, and nothing is overwritten" in command(*adopt).err
+
+
 def test_an_export_that_is_there_is_not_overwritten(place: Path, command: Command) -> None:
     (place / "bundle").mkdir()
     ended = command("export", "releases/a", "--format", "monai", "--out", "bundle")

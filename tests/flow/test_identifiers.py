@@ -7,13 +7,20 @@ that it left is searched for them.
 from __future__ import annotations
 
 import csv
+import gzip
 from pathlib import Path
 
+import nibabel as nib
+import numpy as np
 import pytest
 
+import fakes
 import synthetic
 from command import Command, quietly
+from dicoms import write_series
+from layouts import AFFINE, head
 from perdure.benchmark.grid import recordable
+from perdure.data.dicom.writing import Origin, segmentation_file
 from perdure.errors import DataError, DivergenceError, Problem
 
 PLANTED = ("Mueller_Hans", "19510203", "Oberpfaffenhofen")
@@ -36,8 +43,9 @@ subject = 0.99
 subject_loss = 0.0001
 """
 
-NAMED = ("scores.parquet", "verdict.json", "named.html", "named.json")
-"""Scores, the subject that a floor of the plan is about, and a report on them that was not asked to leave names out."""
+NAMED = ("scores.parquet", "verdict.json", "named.html", "named.json", "volumes.csv")
+"""Scores, the subject that a floor of the plan is about, a report on them that was not asked to leave names out, and
+volumes by the names of the files that were segmented."""
 
 
 @pytest.fixture(scope="module")
@@ -62,6 +70,11 @@ def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
     quietly("report", work, "--out", work / "named.html", "--json-out", work / "named.json")
     quietly("report", work, *where, "--no-subjects", "--out", work / "report.html", "--json-out", work / "report.json",
             "--model-card", work / "card")  # fmt: skip
+    images = ("--input", data / "images")
+    quietly("predict", "--release", work / "base", *images, "--out", work / "labels", "--probabilities", "--volumes")
+    quietly("export", work / "base", "--format", "onnx", *images, "--out", work / "base.onnx")
+    quietly("export", work / "base", "--format", "monai", *images, "--out", work / "bundle")
+    quietly("adopt", "--bundle", work / "bundle", *where, "--domain", "a", "--out", work / "adopted")
     return work
 
 
@@ -90,8 +103,49 @@ def test_no_file_but_those_of_scores_holds_a_planted_name(work: Path) -> None:
     assert searched > {
         "release.json", "weights.safetensors", "memory.safetensors", "run.json", "training.csv", "ledger.jsonl",
         "verdict.xml", "site.signed", "report.html", "report.json", "report.cdx.json", "model-card.md",
+        "prediction.json", "base.onnx", "metadata.json", "inference.json", "model.pt", "README.md",
     }  # fmt: skip
     assert any(name.startswith("events.out.tfevents") for name in searched)
+
+
+def test_nothing_but_a_prediction_is_called_after_what_was_planted(work: Path) -> None:
+    called = [path for path in work.rglob("*") if any(name in path.name for name in PLANTED)]
+    assert len(called) > 2
+    assert all(path.is_relative_to(work / "labels") for path in called)
+
+
+def test_a_prediction_of_a_volume_has_no_name_but_that_of_its_file(tmp_path: Path, command: Command) -> None:
+    """Texts in the header of the image, its extensions and the elements of a series are not written again."""
+    data = synthetic.write_volumes(tmp_path / "data", domains=("a",), cases=(1, 1, 0), shape=(12, 14, 13))
+    where = ("--data", data, "--cache", tmp_path / "cache", "--domain", "a")
+    network = ("--filters", 2, "--kernel-size", 3, "--size", 16, "--epochs", 1)
+    command.succeeds("train", *where, *network, "--out", tmp_path / "base")
+    scans = tmp_path / "scans"
+    write_series(scans / "series", head(0)[0], AFFINE, more={"PatientName": PLANTED[0], "StudyDescription": PLANTED[2]})
+    volume = nib.Nifti1Image(head(0)[0], AFFINE)
+    for field in ("descrip", "aux_file", "db_name", "intent_name"):
+        volume.header[field] = PLANTED[0]
+    volume.header.extensions.append(nib.nifti1.Nifti1Extension("comment", PLANTED[2].encode()))
+    nib.save(volume, scans / "scan.nii")
+    wanted = ("--release", tmp_path / "base", "--input", scans, "--probabilities", "--volumes")
+    for form in ("nifti", "mgz"):
+        command.succeeds("predict", *wanted, "--format", form, "--out", tmp_path / form)
+        files = [path for path in (tmp_path / form).rglob("*") if path.is_file()]
+        assert len(files) >= 6
+        for path in files:
+            content = gzip.decompress(path.read_bytes()) if path.suffix in (".gz", ".mgz") else path.read_bytes()
+            assert not any(name.encode() in content for name in PLANTED), path
+
+
+def test_a_seg_has_the_patient_of_its_series_and_no_comment_of_it(tmp_path: Path) -> None:
+    """A PACS puts it into the study by the patient; what somebody said of the images goes no further."""
+    files = write_series(tmp_path / "series", head(0)[0], AFFINE, more={"PatientName": PLANTED[0],
+                         "ImageComments": PLANTED[2]})  # fmt: skip
+    shape = head(0)[1].shape
+    structures = fakes.structures(background=0, ball=1)
+    content = segmentation_file(files[0].parent, np.ones(shape, np.uint8), structures, Origin("base", "a" * 64))
+    assert PLANTED[0].encode() in content
+    assert PLANTED[2].encode() not in content
 
 
 def test_a_free_column_is_in_no_file_at_all(work: Path) -> None:
@@ -99,7 +153,8 @@ def test_a_free_column_is_in_no_file_at_all(work: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "words", [("inspect", "b"), ("audit", "b"), ("log", "."), ("verify", "."), ("doctor", "b.run")]
+    "words",
+    [("inspect", "b"), ("inspect", "adopted"), ("audit", "b"), ("log", "."), ("verify", "."), ("doctor", "b.run")],
 )
 def test_what_is_printed_of_releases_and_records_names_nobody(
     work: Path, command: Command, words: tuple[str, str]

@@ -141,3 +141,16 @@ def test_an_error_of_the_disk_names_the_file(tmp_path: Path, monkeypatch: pytest
 def test_a_file_can_be_for_its_owner_alone(tmp_path: Path) -> None:
     replace_file(tmp_path / "secret", b"x", mode=0o600)
     assert stat.S_IMODE((tmp_path / "secret").stat().st_mode) == 0o600
+
+
+def test_files_in_folders_of_a_folder_are_flushed_before_it_has_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    flushed = []
+    monkeypatch.setattr(
+        "os.fsync", lambda descriptor: flushed.append(Path(f"/proc/self/fd/{descriptor}").readlink().name)
+    )
+    with Folder.being_written(tmp_path / "bundle") as folder:
+        (folder / "models").mkdir()
+        (folder / "models" / "model.pt").write_bytes(b"weights")
+    assert {"models", "model.pt"} <= set(flushed)

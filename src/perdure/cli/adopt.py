@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -18,6 +18,9 @@ from perdure.cli.requests import (
     network_spec,
     recipe_settings,
 )
+
+if TYPE_CHECKING:
+    from perdure.release import Identity
 
 _FOREIGN = "Model folder of another tool"
 
@@ -85,7 +88,9 @@ def adopt(
     check_source(context, {"network": network, "nnunet": nnunet, "bundle": bundle})
     recipe_settings(importance_samples=importance_samples, seed=seed)
     measures = measures_said(measure)
-    check_free(out)
+    unrecorded = _unrecorded(out)
+    if unrecorded is None:
+        check_free(out)
     with progress_bar() as bar:
         checking = counting(bar, "checking data")
         if nnunet is not None:
@@ -115,16 +120,38 @@ def adopt(
             **measures,
             samples=importance_samples,
             seed=seed,
-            out=out,
+            out=None if unrecorded else out,
             trusted=trust or (),
         )
-    record_release(out, release.identity)
+    if unrecorded is not None and not _is_same(unrecorded, release.identity):
+        check_free(out)
+    record_release(out, unrecorded or release.identity)
     for difference in chosen.differences:
         note(difference)
     more = {"differences": list(chosen.differences)} if chosen.differences else {}
     show(
-        {**identity_record(release.identity), **more},
+        {**identity_record(unrecorded or release.identity), **more},
         as_json,
-        identity_panel(release.identity, out.name),
+        identity_panel(unrecorded or release.identity, out.name),
         f"Release written to {out}",
     )
+
+
+def _unrecorded(out: Path) -> Identity | None:
+    """What a run made that was stopped before its ledger said so; None where there is nothing to go on with."""
+    from perdure.evidence.ledger.ledger import Ledger
+    from perdure.evidence.ledger.workspace import made
+    from perdure.release import read_identity
+    from perdure.release.release import IDENTITY
+
+    if not (out / IDENTITY).is_file():
+        return None
+    identity = read_identity(out)
+    is_known = identity.id in made(Ledger.beside(out).entries())
+    return None if is_known or identity.origin != "adopted" else identity
+
+
+def _is_same(made: Identity, again: Identity) -> bool:
+    """Whether two adoptions differ in nothing but their time."""
+    first, second = (one.model_dump(mode="json", exclude={"id", "created"}) for one in (made, again))
+    return first == second

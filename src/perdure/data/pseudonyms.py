@@ -6,10 +6,12 @@ stays where the images are. With the same salt the same person has the same name
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import hmac
 import os
 import secrets
+import uuid
 from pathlib import Path
 
 from perdure.errors import DataError, Problem
@@ -30,14 +32,36 @@ def pseudonym(salt: bytes, kind: str, text: str) -> str:
 
 
 def new_salt(path: Path) -> bytes:
-    """Writes a new salt that its owner alone can read.
+    """Writes a new salt that its owner alone can read, whole or not at all.
 
     Raises:
         FileExistsError: the file is there.
     """
     salt = secrets.token_bytes(SALT_BYTES)
-    write_new(path, salt.hex().encode() + b"\n", 0o600)
+    unfinished = path.with_name(f".{path.name}.{uuid.uuid4().hex[:12]}.unfinished")
+    try:
+        write_new(unfinished, salt.hex().encode() + b"\n", 0o600)
+        _name_new(unfinished, path)
+        descriptor = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+    finally:
+        unfinished.unlink(missing_ok=True)
     return salt
+
+
+def _name_new(unfinished: Path, path: Path) -> None:
+    """Gives a file its name unless it is taken: a rename would take away the salt that another process works with."""
+    try:
+        path.hardlink_to(unfinished)
+    except FileExistsError:
+        raise
+    except OSError:  # file systems without links, as on memory cards and some network drives
+        if path.exists():
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(path)) from None
+        unfinished.rename(path)
 
 
 def read_salt(path: Path) -> bytes:
@@ -60,11 +84,14 @@ def read_salt(path: Path) -> bytes:
 
 def write_new(path: Path, content: bytes, mode: int) -> None:
     """Writes a file that must not be there yet, with these permissions from the start."""
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
+    try:
+        with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError as error:  # the system names no file where a disk is full
+        error.filename = error.filename or str(path)
+        raise
 
 
 def _refusal(path: Path, found: str, allowed: str) -> DataError:

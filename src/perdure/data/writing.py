@@ -25,6 +25,8 @@ _MGH_TYPES = (np.dtype(np.uint8), np.dtype(np.int16), np.dtype(np.int32))
 """All whole numbers that the MGH format knows."""
 _SCANNER = 1
 """The code of a NIfTI affine that leads to the scanner's millimetres, as that of an MGH file does."""
+_TEXTS = {"descrip", "aux_file", "db_name", "data_type", "intent_name"}
+"""The fields of a NIfTI header that hold words."""
 
 
 def label_file(image: Path, labels: NDArray[np.integer], largest: int, target: Path | None = None) -> bytes:
@@ -145,6 +147,10 @@ def _header(original: Volume, target: Path) -> Header:
     if _is_nifti(target):
         # the input's display window is not that of labels
         header["cal_min"] = header["cal_max"] = 0
+        # texts that people and converters write, a patient's name among them, go no further
+        for field in _TEXTS & set(header.keys()):
+            header[field] = b""
+        header.extensions.clear()
     return header
 
 

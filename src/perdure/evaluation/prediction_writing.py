@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -41,7 +42,11 @@ class Segmentations:
         self._contract = segmenter.contract
         self._values = label_values(self._contract)
         self._check_names(names)
-        self._table = _volumes(out, self._contract) if output.volumes else None
+
+    @cached_property
+    def _table(self) -> Table | None:
+        # made when it is first needed: in a folder that does not say yet whose results it holds, it would be a stranger
+        return _volumes(self._out, self._contract) if self._output.volumes else None
 
     def __call__(self, file: Path, name: Path) -> Path | None:
         """Segments an image; None if all of its results are there.
@@ -135,9 +140,12 @@ class Classifications:
     """
 
     def __init__(self, predictor: Predictor, out: Path) -> None:
-        self._predictor = predictor
+        self._predictor, self._out = predictor, out
         self._names = [structure.name for structure in predictor.contract.structures]
-        self._table = Table(out / TABLE, ["image", "class", *(f"probability_{name}" for name in self._names)])
+
+    @cached_property
+    def _table(self) -> Table:
+        return Table(self._out / TABLE, ["image", "class", *(f"probability_{name}" for name in self._names)])
 
     def __call__(self, file: Path, name: Path) -> Path | None:
         """Classifies an image; None if its row is there.

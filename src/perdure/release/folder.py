@@ -128,7 +128,7 @@ class Folder:
         try:
             with naming(target):
                 yield temporary
-                for file in temporary.iterdir():
+                for file in temporary.rglob("*"):
                     _flush(file)
                 _flush(temporary)
                 temporary.rename(target)

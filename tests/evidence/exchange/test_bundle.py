@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import json
+import resource
 import subprocess
 import sys
 from dataclasses import replace
@@ -102,6 +103,19 @@ def test_monai_runs_a_bundle_where_there_is_no_perdure(bundle: tuple[Release, Pa
     np.testing.assert_array_equal(np.asarray(theirs.dataobj), np.asarray(ours.dataobj))
     np.testing.assert_array_equal(theirs.affine, ours.affine)
     assert len(np.unique(np.asarray(ours.dataobj))) > 1
+
+
+def test_a_disk_on_which_the_weights_do_not_fit_is_named_and_no_bundle_is_left(tmp_path: Path) -> None:
+    spec = UNET.model_copy(update={"arguments": {**UNET.arguments, "channels": [16, 32]}})
+    one = release(spec, fakes.picture_contract())
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (24 * 1024, before[1]))
+    try:
+        with pytest.raises(OSError, match="bundle"):
+            export_bundle(one, tmp_path / "bundle")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_bundle_has_the_files_that_monai_s_specification_asks_for(bundle: tuple[Release, Path, Path]) -> None:

@@ -10,6 +10,7 @@ docs/README.md, docs/release.json, LICENSE
 from __future__ import annotations
 
 import inspect
+import io
 import json
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
@@ -72,7 +73,9 @@ def export_bundle(
         _write(folder / "configs" / "inference.json", config)
         network = network_of(release, norm_domain(release, domain))
         state = {name: tensor.detach().cpu().clone() for name, tensor in network.state_dict().items()}
-        torch.save(state, folder / "models" / "model.pt")
+        saved = io.BytesIO()  # because torch itself, on a full disk, says neither that nor which file
+        torch.save(state, saved)
+        (folder / "models" / "model.pt").write_bytes(saved.getbuffer())
         for name, text in _scripts().items():
             (folder / "scripts" / name).write_text(text, encoding="utf-8")
         identity = release.identity.model_dump(mode="json")
