@@ -40,7 +40,7 @@ MUTANTS = (
            "            x, y = inputs[index : index + 1], None if target is None else target[index : index + 1]",
            "            x, y = inputs, target", "tests/importance"),
     Mutant("one pass of a batch is believed without a try", "importance/per_sample.py",
-           "if not float((fast[name] - total).abs().mean()) <= max(float(total.mean()) * ALIKE, floor):", "if False:",
+           "            float((fast[name] - total).abs().mean()) <= max(float(total.mean()) * share, floor)", "            True",
            "tests/importance"),
     Mutant("importance measured in training mode", "importance/per_sample.py",
            "    with evaluation_mode(model), fast_kernels(model),", "    model.train()\n    with fast_kernels(model),",
