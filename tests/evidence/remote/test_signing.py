@@ -113,3 +113,18 @@ def test_a_private_key_that_is_not_that_of_the_public_one_beside_it_is_refused(k
     key.write_bytes((tmp_path / "other" / "site.key").read_bytes())
     with pytest.raises(EvaluationError, match=r"another key than that of site\.key\.pub; restore both from a copy"):
         private_key(key)
+
+
+def test_no_bit_that_flips_in_a_key_goes_unnoticed(key: Path) -> None:
+    """Some make its kind another, for which it is too short: OpenSSL has no word for that."""
+    whole, expected = key.read_bytes(), fingerprint(private_key(key).public_key())
+    for place in range(8 * len(whole)):
+        damaged = bytearray(whole)
+        damaged[place // 8] ^= 1 << place % 8
+        key.write_bytes(damaged)
+        try:
+            found = fingerprint(private_key(key).public_key())
+        except EvaluationError as error:
+            assert str(key) in str(error)  # noqa: PT017 - some bits mean nothing
+        else:
+            assert found == expected

@@ -6,7 +6,7 @@ import hashlib
 import re
 from pathlib import Path
 
-from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+from cryptography.exceptions import InternalError, InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 from cryptography.hazmat.primitives.serialization import (
     Encoding,
@@ -20,6 +20,9 @@ from cryptography.hazmat.primitives.serialization import (
 from perdure.data.pseudonyms import new_salt, read_salt
 from perdure.errors import DataError, EvaluationError, Problem
 from perdure.release.folder import replace_file
+
+UNREADABLE = (UnsupportedAlgorithm, InternalError)
+"""Of a key whose kind is unknown, or too short for the kind that it says it is."""
 
 
 def new_key(path: Path) -> Ed25519PublicKey:
@@ -60,7 +63,7 @@ def private_key(path: Path) -> Ed25519PrivateKey:
     """
     try:
         key = load_pem_private_key(_read(path), password=None)
-    except (ValueError, TypeError, UnsupportedAlgorithm) as error:
+    except (ValueError, TypeError, *UNREADABLE) as error:
         raise EvaluationError(_told(path, "no private key", "name the file that `perdure key` wrote")) from error
     if not isinstance(key, Ed25519PrivateKey):
         raise EvaluationError(_told(path, "a key of another kind", "make an Ed25519 key with `perdure key`"))
@@ -79,7 +82,7 @@ def public_key(path: Path) -> Ed25519PublicKey:
     """
     try:
         key = load_pem_public_key(_read(path))
-    except (ValueError, UnsupportedAlgorithm) as error:
+    except (ValueError, *UNREADABLE) as error:
         raise EvaluationError(_told(path, "no public key", "name the file KEY.pub that the site sent")) from error
     if not isinstance(key, Ed25519PublicKey):
         raise EvaluationError(_told(path, "a key of another kind", "ask the site for its Ed25519 key, KEY.pub"))
