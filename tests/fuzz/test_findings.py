@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from pydantic import TypeAdapter, ValidationError
 
 import synthetic
 from perdure.benchmark.config import read_config
@@ -18,6 +19,7 @@ from perdure.evidence.ledger.ledger import FILE, Ledger
 from perdure.evidence.ledger.verification import verify
 from perdure.evidence.ledger.workspace import named
 from perdure.methods.composition import composed
+from perdure.release.recorded import TrainingRecord
 
 DEEP = "[" * 5000 + "]" * 5000
 LONG = "9" * 5000
@@ -121,3 +123,13 @@ def test_a_name_in_a_ledger_that_is_no_plain_name_leads_nowhere(tmp_path: Path, 
     assert named(workspace, "scores.parquet") == workspace / "scores.parquet"
     Ledger(workspace / FILE).append("evaluated", "0" * 64, file=name, scores="0" * 64)
     assert verify(workspace).problems == ()
+
+
+@pytest.mark.parametrize("kept", [["a"], None, 0, 3, True, 1.5])
+def test_a_kept_epoch_that_there_is_none_of_is_refused(kept: object) -> None:
+    """It was looked up when a release is described."""
+    record = TypeAdapter(TrainingRecord)
+    epochs = [{"epoch": number, "loss": 1.0, "validation_loss": None} for number in (1, 2)]
+    assert record.validate_python({"epochs": epochs, "kept_epoch": 2})["kept_epoch"] == 2
+    with pytest.raises(ValidationError, match="kept_epoch"):
+        record.validate_python({"epochs": epochs, "kept_epoch": kept})

@@ -66,6 +66,7 @@ class _Dial(_Record):
 
 class _Training(_Record):
     epochs: list[_Epoch] = []
+    kept_epoch: int = 1
     rates: list[_Trial] = []
     report: _Report | None = None
     mean_step_share: float | None = None
@@ -92,7 +93,10 @@ def _recipe(record: dict[str, Any]) -> dict[str, Any]:
 
 
 def _training(record: dict[str, Any]) -> dict[str, Any]:
-    if _Training.model_validate(record).mean_step_share is not None:
+    found = _Training.model_validate(record)
+    if found.epochs and not 1 <= found.kept_epoch <= len(found.epochs):
+        raise ValueError(f"kept_epoch: found {found.kept_epoch}; there are {len(found.epochs)} epochs")
+    if found.mean_step_share is not None:
         _Shares.model_validate(record)
     return record
 
