@@ -178,7 +178,8 @@ def tables(found: dict[str, Any]) -> dict[str, str]:
         made["fuzz"] = _table(
             ("target", "inputs", "different", "refused", "seconds", "engine", "wrong"),
             [[one["target"], *_numbers(one["inputs"], one["different"], one["refused"], round(one["seconds"])),
-              one["engine"], str(len(one["findings"]))] for one in found["fuzz"]],
+              one["engine"], str(len(one["findings"]))] for one in found["fuzz"]]
+            + [[name, "not yet", *[""] * 5] for name in sorted(_targets() - {one["target"] for one in found["fuzz"]})],
         )  # fmt: skip
     if "soak" in found:
         made["soak"] = _table(
@@ -191,6 +192,12 @@ def tables(found: dict[str, Any]) -> dict[str, str]:
     return made
 
 
+def _targets() -> set[str]:
+    from fuzz.targets import targets
+
+    return set(targets())
+
+
 _QUANTITIES = {
     "resident_bytes": "resident memory, MiB",
     "open_files": "open files",
@@ -199,7 +206,6 @@ _QUANTITIES = {
     "memory_bytes": "`memory.safetensors`, kB",
     "record_bytes": "`release.json`, kB",
     "ledger_bytes": "ledger, kB",
-    "seconds": "seconds an update",
 }
 
 
