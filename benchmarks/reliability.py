@@ -137,17 +137,29 @@ def _damage(kind: Any, times: int) -> dict[str, Any]:
 
 
 def fuzz(arguments: argparse.Namespace) -> None:
-    """So many inputs of every target, each in a process of its own; what was recorded of others stays."""
+    """So many inputs of every target, each in a process of its own; what was recorded of others stays.
+
+    Raises:
+        SystemExit: at the end, if a process ended before all inputs were read: of its target nothing is recorded.
+    """
     from fuzz.targets import targets
 
+    ended = []
     for name in arguments.target or sorted(targets()):
         out = arguments.folder / f"{name}.json"
         words = ["--inputs", str(arguments.inputs), "--seed", str(arguments.seed), "--engine", arguments.engine]
         command = [sys.executable, str(TESTS / "fuzz" / "run.py"), name, *words, "--out", str(out)]
-        subprocess.run(command, check=False, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        out.parent.mkdir(parents=True, exist_ok=True)
+        with out.with_suffix(".err").open("wb") as errors:
+            done = subprocess.run(command, check=False, stdout=subprocess.DEVNULL, stderr=errors)
+        if done.returncode:
+            ended.append(f"{name}: code {done.returncode}, see {out.with_suffix('.err')}")
+            continue
         row = json.loads(out.read_text())
         print(json.dumps(row), flush=True)  # noqa: T201
         _keep("fuzz", row, "target")
+    if ended:
+        raise SystemExit("\n".join(["these ended before all inputs were read:", *ended]))
 
 
 def soak(arguments: argparse.Namespace) -> None:
