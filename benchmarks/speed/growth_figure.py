@@ -24,7 +24,7 @@ def chart(curves: Mapping[str, Found]) -> str:
         mpl.rcdefaults()
         mpl.rcParams.update({"svg.hashsalt": "perdure", "svg.fonttype": "path", "font.size": 8.0})
         figure = Figure(figsize=(2.9 * COLUMNS, 2.5 * lines), layout="constrained", dpi=96)
-        grid = figure.subplots(lines, COLUMNS, squeeze=False).flat
+        grid = figure.subplots(lines, COLUMNS, squeeze=False).ravel()
         for axes in grid:
             axes.set_visible(False)
         for axes, key in zip(grid, keys, strict=False):

@@ -91,9 +91,13 @@ def test_the_page_says_on_what_each_row_was_measured(suite: SimpleNamespace) -> 
 def test_growth_is_drawn_with_its_exponent_and_the_same_figures_give_the_same_bytes(
     suite: SimpleNamespace, tmp_path: Path
 ) -> None:
-    key = "growth/cases"
-    rows = {key: row(suite, key, (0.9, 1.0, 1.1), points=((10, 0.1), (100, 1.0), (1000, 10.0)))}
+    keys, points = ("growth/cases", "growth/classes"), ((10, 0.1), (100, 1.0), (1000, 10.0))
+    rows = {key: row(suite, key, (0.9, 1.0, 1.1), points=points) for key in keys}
     suite.table.write(rows, tmp_path / "page.md")
+    # one line with a mark at each point in each picture
+    drawn = (tmp_path / "page-growth.svg").read_text(encoding="utf-8")
+    assert drawn.count('id="axes_') == len(keys)
+    assert drawn.count("stroke: #0072b2") >= len(keys) * (1 + len(points))
     first = (tmp_path / "page-growth.svg").read_bytes()
     suite.table.write(rows, tmp_path / "page.md")
     assert (tmp_path / "page-growth.svg").read_bytes() == first
