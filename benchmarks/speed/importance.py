@@ -13,7 +13,7 @@ import torch
 from goals import NETWORKS
 from results import Found
 from script import Measure, Options, run
-from timing import Memory, alone, as_a_command, clock, over, several, side_by_side
+from timing import Memory, alone, as_a_command, clock, over, paired, several, side_by_side
 from torch import Tensor, nn
 from torch.nn import functional
 from workloads import smooth, workload
@@ -89,10 +89,7 @@ def beside_a_step(network: str, measure: str, options: Options) -> Mapping[str, 
 
 def command(network: str, options: Options) -> Mapping[str, Found]:
     """MAS batch by batch in a process that allocates as commands do, over plain steps in a process of their own."""
-    pairs = [
-        [statistics.median(alone(Path(__file__), f"{what}/{network}", *options.words)) for what in ("batches", "steps")]
-        for _ in range(options.pick(1, 1, 5))
-    ]
+    pairs = paired(Path(__file__), f"batches/{network}", f"steps/{network}", options.pick(1, 1, 5), options.words)
     note = f"{pairs[0][1]:.2f} s a plain step"
     return {f"importance/command/{network}": Found(tuple(one / step for one, step in pairs), note)}
 

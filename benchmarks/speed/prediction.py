@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from releases import pictures, release_of, volumes
 from results import Found
 from script import Measure, Options, run
-from timing import Memory, alone, as_a_command, clock, over, side_by_side
+from timing import Memory, alone, as_a_command, clock, over, paired, side_by_side
 from torch import nn
 
 from perdure.data import prepare_image
@@ -105,10 +105,7 @@ def picture_by_picture(model: nn.Module, source: Path, device: str) -> Callable[
 def volume(options: Options) -> Mapping[str, Found]:
     """The library, as its command, over the loop, each in a process of its own, in turns; warmed up by a few slices."""
     source = scan(options)
-    pairs = [
-        [alone(Path(__file__), which, *options.words)[0] for which in ("ours", "loop")]
-        for _ in range(options.pick(1, 1, 3))
-    ]
+    pairs = paired(Path(__file__), "ours", "loop", options.pick(1, 1, 3), options.words)
     ours, loop = zip(*pairs, strict=True)
     return {"prediction/volume": Found(tuple(over(ours, loop)), _slices(source, loop))}
 

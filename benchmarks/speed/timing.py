@@ -169,3 +169,11 @@ def alone(script: Path, what: str, *more: str) -> list[float]:
         [sys.executable, script, "--alone", what, *more], check=True, stdout=subprocess.PIPE, text=True
     )
     return [float(word) for word in done.stdout.split()[-1].split(",")]
+
+
+def paired(script: Path, one: str, other: str, repeats: int, words: Sequence[str]) -> list[tuple[float, float]]:
+    """The medians that two of a script's `ALONE` give, each in a process of its own, in turns."""
+    return [
+        (statistics.median(alone(script, one, *words)), statistics.median(alone(script, other, *words)))
+        for _ in range(repeats)
+    ]

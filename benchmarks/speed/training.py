@@ -14,7 +14,7 @@ from results import Found
 from script import Measure, Options, run
 from sites import Site
 from steps import as_trained, default_precision, plainly
-from timing import alone, as_a_command, clock, over, several, side_by_side
+from timing import as_a_command, clock, over, paired, several, side_by_side
 from workloads import Workload, workload
 
 from perdure.importance import MAS
@@ -45,10 +45,7 @@ def step(precision: str, network: str, options: Options) -> Mapping[str, Found]:
 
 def command(network: str, options: Options) -> Mapping[str, Found]:
     """A step in a process that allocates as commands do, over a plain one in a process of its own, in turns."""
-    pairs = [
-        [statistics.median(alone(Path(__file__), f"{how}/{network}", *options.words)) for how in ("fast", "plain")]
-        for _ in range(options.pick(1, 1, 7))
-    ]
+    pairs = paired(Path(__file__), f"fast/{network}", f"plain/{network}", options.pick(1, 1, 7), options.words)
     note = f"{default_precision(options.device)}; {pairs[0][1]:.2f} s a plain step"
     return {f"training/command/{network}": Found(tuple(fast / plain for fast, plain in pairs), note)}
 
