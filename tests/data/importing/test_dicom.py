@@ -6,7 +6,7 @@ import csv
 import os
 import re
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import nibabel as nib
@@ -26,6 +26,12 @@ from perdure.types import Structure
 
 SALT = bytes(range(32))
 SECRETS = ("MRN", "Doe", "DOE", "Jane", "JANE", "19500607", "1950", "4711")
+PSEUDONYM = re.compile(r"\b[a-z][0-9a-f]{16}(?=[^0-9a-f]|$)")
+"""A digest may hold the digits of a year by chance."""
+
+
+def given_away(texts: Iterable[str]) -> list[tuple[str, str]]:
+    return [(text, secret) for text in texts for secret in SECRETS if secret in PSEUDONYM.sub("", text)]
 
 
 @pytest.fixture
@@ -81,7 +87,7 @@ def test_no_name_id_or_birth_date_is_in_the_manifest_the_description_or_an_error
     assert len(data.cases) == 1
     texts = [(data.folder / name).read_text() for name in ("manifest.csv", "dataset.toml")]
     texts += [*reasons, *found.left_out, *(path.name for path in data.folder.rglob("*"))]
-    assert not [(text, secret) for text in texts for secret in SECRETS if secret in text]
+    assert not given_away(texts)
     # who is allowed to see them finds the files of each in its list
     lists = sorted((data.folder / "series").iterdir())
     assert len(lists) == 2 + len(found.failed)
@@ -92,7 +98,7 @@ def test_no_name_id_or_birth_date_is_in_the_manifest_the_description_or_an_error
     with pytest.raises(DataError) as caught:
         read_image(image)
     assert "of 16 that may not be read; there is no such file" in str(caught.value)
-    assert not [secret for secret in SECRETS if secret in str(caught.value)]
+    assert not given_away([str(caught.value)])
 
 
 def test_the_same_salt_gives_the_same_names_and_another_others(
