@@ -14,7 +14,6 @@ PEERS = (
     "nngeometry",
     "backpack-for-pytorch",
     "curvlinops-for-pytorch",
-    "openvino",
     # last, because it brings torchvision
     "avalanche-lib",
 )

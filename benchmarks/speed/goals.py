@@ -162,13 +162,12 @@ def _prediction() -> Iterator[Goal]:
     what = "voxels that bf16 and float32 call differently, trained QuickNAT"
     yield Goal("prediction/voxels", what, "all voxels", 0.001)
     yield Goal("prediction/monai", f"MONAI's SliceInferer, 8 slices a time: {volume}", LOOP)
-    yield Goal("prediction/openvino-f32", f"OpenVINO, float32, network alone: {volume}", "the network in torch alone")
-    yield Goal("prediction/openvino-bf16", f"OpenVINO, bf16, network alone: {volume}", "the network in torch alone")
-    pictures = "32 pictures of 224², ResNet-50"
-    over = "a plain float32 loop over files"
+    yield Goal("prediction/volume-openvino", f"`predict_files`, OpenVINO, bf16: {volume}", LOOP)
+    pictures, over = "pictures of 224², ResNet-50", "a plain float32 loop over files"
     yield Goal("prediction/resnet50", f"`predict_files`, bf16: {pictures}", over, 0.17, form="short")
-    yield Goal("prediction/resnet50-openvino-f32", f"OpenVINO, float32: {pictures}", "the network in torch, one a time")
-    yield Goal("prediction/resnet50-openvino-bf16", f"OpenVINO, bf16: {pictures}", "the network in torch, one a time")
+    yield Goal("prediction/resnet50-openvino", f"`predict_files`, OpenVINO, bf16: {pictures}", over, 0.17)
+    yield Goal("prediction/resnet50-32-true", f"`predict_files`, float32: {pictures}", over)
+    yield Goal("prediction/resnet50-openvino-32-true", f"`predict_files`, OpenVINO, float32: {pictures}", over)
     yield Goal("prediction/loader", f"reading and preparing: {volume}", "`predict_files`", 0.02, form="short")
 
 

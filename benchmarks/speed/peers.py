@@ -20,7 +20,7 @@ from script import Measure, Options, run
 
 INSIDE = Path(__file__).with_name("peers_inside.py")
 RAISED, LONGEST = re.compile(r"[\w.]*(Error|Exception|Failure)\b"), 160
-NAMES = ("nngeometry", "backpack", "curvlinops", "avalanche", "openvino")
+NAMES = ("nngeometry", "backpack", "curvlinops", "avalanche")
 
 
 def asked(key: str, options: Options) -> Mapping[str, Found]:

@@ -20,7 +20,6 @@ from torch.utils.data import DataLoader, TensorDataset
 from workloads import Workload, workload
 
 from perdure.importance import MAS, Fisher
-from perdure.models import QuickNAT, resnet50
 
 BATCHES = 3
 """Of every call that measures importance."""
@@ -202,48 +201,6 @@ def _remember(plugin: Any, measure: str, model: nn.Module, domains: int) -> None
         plugin.saved_params[domain], plugin.importances[domain] = copy_params_dict(model), copy_params_dict(model)
 
 
-def openvino(network: str, precision: str, asked: Request) -> Answer:
-    """The network compiled for this processor, over torch in float32, one image a time in both."""
-    import openvino as ov
-
-    torch.manual_seed(0)
-    if network == "resnet50":
-        model, shape = resnet50(classes=4, in_channels=3), (1, 3, 224, 224)
-    else:
-        model, shape = QuickNAT(filters=4 if asked.tiny else 64), (1, 1, *(2 * [32 if asked.tiny else 256]))
-        functional.max_unpool2d = unpooled
-    model, x = model.eval(), torch.randn(shape)
-    compiled = ov.Core().compile_model(
-        ov.convert_model(model, example_input=x, input=[shape]),
-        "CPU",
-        {"INFERENCE_PRECISION_HINT": precision, "INFERENCE_NUM_THREADS": torch.get_num_threads()},
-    )
-    array = x.numpy()
-    functional.max_unpool2d = MAX_UNPOOL
-    with torch.no_grad():
-        expected = model(x)
-        agree = float((torch.from_numpy(compiled(array)[0]).argmax(1) == expected.argmax(1)).float().mean())
-
-        def plain() -> Tensor:
-            return model(x)
-
-        values = asked.ratios({"theirs": lambda: compiled(array), "plain": plain}, 9)
-    return values, f"the same class at {agree:.2%}"
-
-
-MAX_UNPOOL = functional.max_unpool2d
-
-
-def unpooled(x: Tensor, indices: Tensor, size: Sequence[int]) -> Tensor:
-    """`max_unpool2d` of 2x2 windows as a one-hot and a pixel shuffle, the same numbers: OpenVINO has no rule for it."""
-    del size
-    batch, channels, height, width = x.shape
-    row, column = indices // (2 * width), indices % (2 * width)
-    place = (row % 2) * 2 + column % 2
-    hot = (place[:, :, None] == torch.arange(4, device=x.device)[None, None, :, None, None]) * x[:, :, None]
-    return functional.pixel_shuffle(hot.reshape(batch, 4 * channels, height, width), 2)
-
-
 def _repeated(own: Workload, *, tasks: bool = False) -> TensorDataset:
     inputs, target = own.inputs.repeat(BATCHES, 1, 1, 1), own.target.repeat(BATCHES, *[1] * (own.target.ndim - 1))
     more = [torch.zeros(len(inputs), dtype=torch.long)] if tasks else []
@@ -259,9 +216,6 @@ def answer(key: str, asked: Request) -> Answer:
     part, name, *more = key.split("/")
     if part == "restraint":
         return avalanche_step(name.removeprefix("avalanche-"), int(more[0]), asked)
-    if part == "prediction":
-        *network, _, precision = name.split("-")
-        return openvino("-".join(network) or "quicknat", precision, asked)
     if name.startswith("avalanche-"):
         return avalanche_importance(name.removeprefix("avalanche-"), more[0], asked)
     return {"nngeometry": nngeometry, "backpack": backpack, "curvlinops": curvlinops}[name](more[0], asked)

@@ -21,7 +21,7 @@ from torch import nn
 
 from perdure.data import prepare_image
 from perdure.evaluation import Output, predict_files
-from perdure.models import QuickNAT, resnet50
+from perdure.models import Engine, QuickNAT, resnet50
 from perdure.release import Release
 from perdure.types import Precision
 
@@ -48,13 +48,13 @@ def scan(options: Options, slices: int | None = None) -> Path:
 
 
 def by_library(
-    release: Release, source: Path, options: Options, precision: Precision = "bf16-mixed"
+    release: Release, source: Path, options: Options, precision: Precision = "bf16-mixed", engine: Engine = "torch"
 ) -> Callable[[], None]:
     """`predict_files` into a new folder each time."""
 
     def predict() -> None:
         with tempfile.TemporaryDirectory() as folder:
-            out, how = Path(folder) / "out", Output(precision=precision)
+            out, how = Path(folder) / "out", Output(precision=precision, engine=engine)
             result = predict_files(release, source, out, device=options.device, output=how)
         assert result.written
         assert not result.failed
@@ -127,11 +127,12 @@ def _whole(which: str, options: Options) -> list[float]:
 
 
 def others(options: Options) -> Mapping[str, Found]:
-    """The library in float32 and MONAI's inferer over the loop, in turns, on fewer slices."""
+    """The library in float32 and by OpenVINO, and MONAI's inferer over the loop, in turns, on fewer slices."""
     source = scan(options, 32)
     works = {
         "loop": slice_by_slice(segmenter(options).model, source, options.device),
         "volume-32-true": by_library(segmenter(options), source, options, "32-true"),
+        "volume-openvino": by_library(segmenter(options), source, options, engine="openvino"),
         "monai": by_monai(segmenter(options).model, source, options),
     }
     taken = side_by_side(works, options.pick(1, 2, 5), clock(options.device))
@@ -164,19 +165,26 @@ def by_monai(model: nn.Module, source: Path, options: Options) -> Callable[[], N
 
 
 def classified(options: Options) -> Mapping[str, Found]:
-    """The library over the loop on pictures, in turns."""
+    """The library over the loop on pictures, in turns; so many that to compile the network is a small part."""
     release = classifier(options)
-    number = options.pick(4, 32, 32)
-    source = scans.pictures(
-        options.work / f"pictures-{release.contract.size[0]}-{number}", release.contract.size[0], number
-    )
-    works = {
-        "ours": by_library(release, source, options),
-        "loop": picture_by_picture(classifier(options).model, source, options.device),
+    size, number = release.contract.size[0], options.pick(4, 32, 512)
+    source = scans.pictures(options.work / f"pictures-{size}-{number}", size, number)
+    ways: dict[str, tuple[Precision, Engine]] = {
+        "resnet50": ("bf16-mixed", "torch"),
+        "resnet50-openvino": ("bf16-mixed", "openvino"),
+        "resnet50-32-true": ("32-true", "torch"),
+        "resnet50-openvino-32-true": ("32-true", "openvino"),
     }
-    taken = side_by_side(works, options.pick(1, 2, 7), clock(options.device))
-    note = f"{number} files; the loop {statistics.median(taken['loop']):.1f} s"
-    return {"prediction/resnet50": Found(tuple(over(taken["ours"], taken["loop"])), note)}
+    works = {
+        name: by_library(release, source, options, *how)
+        for name, how in ways.items()
+        if f"prediction/{name}" in options.missing
+    }
+    works["loop"] = picture_by_picture(classifier(options).model, source, options.device)
+    taken = side_by_side(works, options.pick(1, 2, 5), clock(options.device))
+    loop = taken.pop("loop")
+    note = f"{number} files; the loop {statistics.median(loop):.1f} s"
+    return {f"prediction/{name}": Found(tuple(over(values, loop)), note) for name, values in taken.items()}
 
 
 def loader(options: Options) -> Mapping[str, Found]:
@@ -205,11 +213,12 @@ def _peak(options: Options) -> list[float]:
     return [used.peak()]
 
 
+PICTURES = tuple(f"prediction/resnet50{way}" for way in ("", "-openvino", "-32-true", "-openvino-32-true"))
 ALL = (
     Measure(("prediction/volume",), volume),
-    Measure(("prediction/volume-32-true", "prediction/monai"), others),
+    Measure(("prediction/volume-32-true", "prediction/volume-openvino", "prediction/monai"), others),
     Measure(("prediction/memory",), memory),
-    Measure(("prediction/resnet50",), classified),
+    Measure(PICTURES, classified),
     Measure(("prediction/loader",), loader),
 )
 ALONE = {

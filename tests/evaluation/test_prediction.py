@@ -114,8 +114,14 @@ def test_probabilities_are_the_softmax_in_double_precision() -> None:
     one = Predictor(fakes.release(fakes.Brightness(), fakes.picture_contract(task="classification", size=(8, 8))))
     pixels = image(1, 3, 8, 8)
     odds = np.exp(10 * (pixels.mean(dtype=np.float64) - 0.25))
-    np.testing.assert_allclose(one.probabilities(pixels), [1 / (1 + odds), odds / (1 + odds)], rtol=1e-5)
+    np.testing.assert_allclose(one.probabilities(pixels), [[1 / (1 + odds), odds / (1 + odds)]], rtol=1e-5)
     assert one.probabilities(pixels).sum() == pytest.approx(1, abs=1e-12)
+
+
+def test_images_that_are_classified_together_each_have_their_own_row() -> None:
+    one = Predictor(fakes.release(fakes.Brightness(), fakes.picture_contract(task="classification", size=(8, 8))))
+    bright, dark = np.full((1, 3, 8, 8), 0.75, np.float32), np.zeros((1, 3, 8, 8), np.float32)
+    np.testing.assert_allclose(one.probabilities(dark, bright, dark)[:, 1], 1 / (1 + np.exp([2.5, -5, 2.5])), rtol=1e-5)
 
 
 def test_a_classified_volume_is_padded_or_cropped_about_its_middle_as_in_training() -> None:
@@ -127,7 +133,7 @@ def test_a_classified_volume_is_padded_or_cropped_about_its_middle_as_in_trainin
     assert model.seen == [(1, 1, 4, 6, 5)]
     mean = pixels[0, 0, 2:6].sum(dtype=np.float64) / (4 * 6 * 5)
     odds = np.exp(10 * (mean - 0.25))
-    np.testing.assert_allclose(one.probabilities(pixels)[1], odds / (1 + odds), rtol=1e-5)
+    np.testing.assert_allclose(one.probabilities(pixels)[0, 1], odds / (1 + odds), rtol=1e-5)
 
 
 def test_predicting_leaves_modes_gradients_and_buffers_alone() -> None:

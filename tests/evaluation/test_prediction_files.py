@@ -19,8 +19,8 @@ from hypothesis import strategies as st
 import dicoms
 import fakes
 import synthetic
-from perdure.errors import EvaluationError
-from perdure.evaluation import predict_files
+from perdure.errors import ConfigurationError, EvaluationError
+from perdure.evaluation import Output, Predictor, predict_files
 from perdure.evaluation.dice import dice
 from perdure.evaluation.prediction_files import RECORD
 from perdure.evaluation.prediction_writing import TABLE
@@ -184,6 +184,56 @@ def test_classification_gives_a_row_for_each_picture_with_probabilities_that_sum
     np.testing.assert_allclose(probability.sum(axis=1), 1, atol=2e-6)
     odds = np.exp(10 * (np.array([10, 200, 60, 90]) / 255 - 0.25))
     np.testing.assert_allclose(probability[:, 1], odds / (1 + odds), atol=1e-5)
+
+
+def test_pictures_go_together_by_their_places_whatever_was_done_before(
+    tmp_path: Path, classes: Release, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source, out = bright_and_dark(tmp_path / "in"), tmp_path / "out"
+    monkeypatch.setattr(Predictor, "together", 3)
+    seen = classes.model.seen
+    predict_files(classes, source, out)
+    assert seen == [(3, 1, 16, 16), (1, 1, 16, 16)]
+    whole = (out / TABLE).read_bytes()
+    head, first, _second, third, _fourth = whole.splitlines(keepends=True)
+    (out / TABLE).write_bytes(head + first + third)
+    seen.clear()
+    again = predict_files(classes, source, out)
+    assert seen == [(3, 1, 16, 16), (1, 1, 16, 16)]
+    assert (len(again.written), again.skipped) == (2, 2)
+    assert sorted(map(tuple, rows(out))) == sorted(map(tuple, csv.reader(whole.decode().splitlines())))
+
+
+def test_a_picture_that_cannot_be_read_does_not_stop_those_that_go_with_it(tmp_path: Path, classes: Release) -> None:
+    source = bright_and_dark(tmp_path / "in")
+    (source / "ward/1.png").write_bytes(b"no picture")
+    result = predict_files(classes, source, tmp_path / "out")
+    assert list(result.failed) == [str(source / "ward/1.png")]
+    assert [row[:2] for row in rows(tmp_path / "out")[1:]] == [
+        ["ward/0.png", "normal"],
+        ["ward/2.png", "normal"],
+        ["ward/3.png", "abnormal"],
+    ]
+
+
+def test_openvino_gives_the_same_rows_and_its_folder_says_so(tmp_path: Path, classes: Release) -> None:
+    source = bright_and_dark(tmp_path / "in")
+    predict_files(classes, source, tmp_path / "torch")
+    predict_files(classes, source, tmp_path / "openvino", output=Output(engine="openvino"))
+    by_torch, by_openvino = rows(tmp_path / "torch"), rows(tmp_path / "openvino")
+    assert [row[:2] for row in by_torch] == [row[:2] for row in by_openvino]
+    values = [np.array([row[2:] for row in table[1:]], float) for table in (by_torch, by_openvino)]
+    np.testing.assert_allclose(*values, atol=2e-6)
+    assert json.loads((tmp_path / "openvino" / RECORD).read_text())["engine"] == "openvino"
+    with pytest.raises(EvaluationError, match="holds results with the engine openvino, not None"):
+        predict_files(classes, source, tmp_path / "openvino")
+
+
+def test_openvino_is_for_the_processor(tmp_path: Path, classes: Release) -> None:
+    source = bright_and_dark(tmp_path / "in")
+    with pytest.raises(ConfigurationError, match="runs on the processor, not on meta"):
+        predict_files(classes, source, tmp_path / "out", device="meta", output=Output(engine="openvino"))
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize("left", [1, 20, 57, 75, -1, -2])

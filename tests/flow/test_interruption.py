@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import subprocess
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,7 +14,8 @@ import pytest
 import synthetic
 from command import Command, quietly
 from perdure.cli.console import Bar
-from perdure.evaluation.prediction_writing import TABLE, Classifications
+from perdure.evaluation.prediction_writing import TABLE
+from perdure.evaluation.table import Table
 
 KILLED_AT = Path(__file__).with_name("killed_at.py")
 TENSORS = ("weights.safetensors", "memory.safetensors")
@@ -149,16 +151,16 @@ def test_a_prediction_that_was_stopped_goes_on_with_the_files_that_are_left(
     command.succeeds("train", "--data", data, "--domain", "a", *network, "--out", tmp_path / "base")
     words = ("predict", "--release", tmp_path / "base", "--input", data, *trust, "--out")
     command.succeeds(*words, tmp_path / "whole")
-    original, done = Classifications.__call__, []
+    original, done = Table.add, []
 
-    def stopped(table: Classifications, *arguments: object) -> object:
+    def stopped(table: Table, given: Sequence[Sequence[str]]) -> None:
         if len(done) == 2:
             raise KeyboardInterrupt
-        done.append(arguments)
-        return original(table, *arguments)
+        done.append(given)
+        original(table, given)
 
     with monkeypatch.context() as patch:
-        patch.setattr(Classifications, "__call__", stopped)
+        patch.setattr(Table, "add", stopped)
         assert command(*words, tmp_path / "parts").code == 130
     ended = command.succeeds(*words, tmp_path / "parts")
     assert ended.out == f"2 predicted, 2 done before, in {tmp_path / 'parts'}\n"

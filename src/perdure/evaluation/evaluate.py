@@ -104,7 +104,7 @@ def _tables(release: str, predictor: Predictor, domain: FolderDomain, split: Spl
         return
     truth, probability = [], []
     for case in domain.cases(split):
-        found = predictor.probabilities(case.image)
+        found = predictor.probabilities(case.image)[0]
         grade = int(case.reference())
         yield classification_rows(release, domain.name, case.subject, case.id, names, found, grade)
         truth.append(grade)

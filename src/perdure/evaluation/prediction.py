@@ -14,9 +14,9 @@ import torch
 from perdure.data import ImageGrid, prepare_image
 from perdure.data.geometry import centred, window
 from perdure.data.intensity import padding
-from perdure.errors import EvaluationError
+from perdure.errors import ConfigurationError, EvaluationError
 from perdure.evaluation.segmented import Segmented, label_values
-from perdure.models import evaluation_mode, load_batch_norm_state, make_fast, size_multiple
+from perdure.models import OpenVino, evaluation_mode, load_batch_norm_state, make_fast, size_multiple
 from perdure.types import Precision
 
 if TYPE_CHECKING:
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from perdure.data import Grid
+    from perdure.models import Engine
     from perdure.release import Release
     from perdure.types import Contract
 
@@ -37,6 +38,8 @@ MULTIPLE = 32
 PIXELS_AT_ONCE, ON_A_CARD = 2**14, 2**20
 """So many go through a network together, whole slices and at least one. On a processor more cost time: each layer's
 output is then so large that its memory comes anew from the system at every call."""
+CLASSIFIED_AT_ONCE = 2**19
+"""The same of images that are classified: networks for these halve them early, and have many small layers."""
 
 
 def network_of(release: Release, domain: str | None) -> nn.Module:
@@ -65,16 +68,29 @@ class Predictor:
             for a domain that the release does not know, the newest domain's is used.
         precision: `32-true`, or `bf16-mixed`: convolutions and products in half precision, faster where the machine has
             it in hardware. A few labels at borders then differ; `evaluate` always takes the first.
+        engine: what runs the network; `evaluate` always takes torch.
+
+    Raises:
+        ConfigurationError: if OpenVINO is asked for, and is not installed or not for `device`.
+        NetworkError: if OpenVINO cannot run the network.
     """
 
     def __init__(
-        self, release: Release, device: str = "cpu", domain: str | None = None, precision: Precision = "32-true"
+        self,
+        release: Release,
+        device: str = "cpu",
+        domain: str | None = None,
+        precision: Precision = "32-true",
+        engine: Engine = "torch",
     ) -> None:
         self.precision = precision
         self.contract: Contract = release.contract
-        self.model = network_of(release, domain).to(device)
-        make_fast(self.model)
         self.device = device
+        self.model = network_of(release, domain).to(device)
+        if engine == "openvino":
+            self.model = self._by_openvino(self.model)
+        else:
+            make_fast(self.model)
         self._values = label_values(self.contract)
         self.largest_value = int(self._values.max())
         # a network that halves more often needs more
@@ -149,16 +165,29 @@ class Predictor:
         """The label value of every pixel, on the image's own grid; a merged structure gives its first value."""
         return self._values[self.classes(pixels, grid)]
 
-    def probabilities(self, pixels: Pixels) -> NDArray[np.float64]:
-        """The probability of each class `(classes,)` of a classified image `(1, channels, *spatial)`.
+    @property
+    def together(self) -> int:
+        """How many images are best classified at once."""
+        return max(1, CLASSIFIED_AT_ONCE // math.prod(self.contract.size))
 
-        A volume is padded or cropped to the size of a training sample about its middle, as in training.
+    def probabilities(self, *images: Pixels) -> NDArray[np.float64]:
+        """The probability of each class `(images, classes)` of classified images, each `(1, channels, *spatial)`.
+
+        A volume is padded or cropped to the size of a training sample about its middle, as in training. The last bits
+        of one depend on how many others there are.
         """
         with self._measuring():
-            inputs, _ = self._cut(pixels, self.contract.size)
-            output = self._checked(self.model(inputs), (1, self.contract.classes))
-            probability: NDArray[np.float64] = output.double().softmax(dim=1)[0].cpu().numpy()
+            inputs = torch.cat([self._cut(pixels, self.contract.size)[0] for pixels in images])
+            output = self._checked(self.model(inputs), (len(images), self.contract.classes))
+            probability: NDArray[np.float64] = output.double().softmax(dim=1).cpu().numpy()
             return probability
+
+    def _by_openvino(self, model: nn.Module) -> nn.Module:
+        if torch.device(self.device).type != "cpu":
+            raise ConfigurationError(f"--engine openvino: runs on the processor, not on {self.device}; leave one out.")
+        one = (self.contract.channels, *self.contract.size)
+        is_free = self.contract.task == "segmentation"
+        return OpenVino(model, one, is_free=is_free, precision=self.precision)
 
     @contextmanager
     def _measuring(self) -> Iterator[None]:

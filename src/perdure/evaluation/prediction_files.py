@@ -92,6 +92,7 @@ def predict_files(
         EvaluationError: if there is no image, two images would have one result, `out` holds something else than results
             of this release (and domain, and format), the release keeps one batch norm a domain and `domain` is none of
             them, several releases do not belong together, or `output` asks for what there is not for this task.
+        ConfigurationError, NetworkError: as of `Predictor`.
     """
     output = output or Output()
     checked = check_results(release, out, domain=domain, output=output, weights=weights)
@@ -101,9 +102,9 @@ def predict_files(
     root = source.parent if files == [source] else source
     segmenter: Segmenter
     if len(releases) > 1:
-        segmenter = ViewAggregation(releases, device, domain, weights, output.precision)
+        segmenter = ViewAggregation(releases, device, domain, weights, output.precision, output.engine)
     else:
-        segmenter = Predictor(releases[0], device, owner["domain"], output.precision)
+        segmenter = Predictor(releases[0], device, owner["domain"], output.precision, output.engine)
     refusal = EvaluationError(
         f"{out}: another process predicts into it; wait until it has ended, or name another --out."
     )
@@ -134,16 +135,13 @@ def _predicted(
         for path, content in bids_dataset(root, out, [f"{one.name} {one.id}" for one in releases]).items():
             replace_file(out / path, content)
     result = Predicted()
-    for done, (file, name) in enumerate(zip(files, names, strict=True), 1):
-        try:
-            written = write(file, name)
-        except DataError as error:
-            result.failed[str(file)] = str(error)
+    for done, (file, outcome) in enumerate(zip(files, write.each(files, names), strict=True), 1):
+        if isinstance(outcome, DataError):
+            result.failed[str(file)] = str(outcome)
+        elif outcome is None:
+            result.skipped += 1
         else:
-            if written is None:
-                result.skipped += 1
-            else:
-                result.written.append(written)
+            result.written.append(outcome)
         progress(done, len(files))
     return result
 
@@ -186,7 +184,8 @@ def _owner(
             "views": [{"view": view, "weight": weight, **named[view]} for view, weight in views.items()],
         }
     owner |= {"format": output.form} if output.form else {}
-    return owner | ({"precision": output.precision} if output.precision != Output.precision else {})
+    usual = {"precision": Output.precision, "engine": Output.engine}
+    return owner | {name: getattr(output, name) for name, own in usual.items() if getattr(output, name) != own}
 
 
 def _origin(releases: Sequence[Release], owner: Mapping[str, Any]) -> Origin:
@@ -221,7 +220,7 @@ def _check_owner(out: Path, owner: Mapping[str, Any]) -> None:
         raise EvaluationError(
             f"{out}: holds results for domain {place}, not for {owner['domain']}; choose another --out."
         )
-    for what in ("format", "views", "precision"):
+    for what in ("format", "views", "precision", "engine"):
         if content.get(what) != owner.get(what):
             raise EvaluationError(
                 f"{out}: holds results with the {what} {content.get(what)}, not {owner.get(what)}; choose another "

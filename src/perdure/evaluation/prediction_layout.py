@@ -15,6 +15,7 @@ from perdure.data.places import LIST_SUFFIX
 from perdure.errors import DataError, EvaluationError, Problem
 
 if TYPE_CHECKING:
+    from perdure.models import Engine
     from perdure.types import Contract, Precision
 
 Format: TypeAlias = Literal["nifti", "mgz", "bids", "dicom-seg"]
@@ -35,12 +36,14 @@ class Output:
         probabilities: whether those of each class are written too, see `perdure.data.writing.write_probabilities`.
         volumes: whether `volumes.csv` says how large each structure but background is in each image.
         precision: see `Predictor`.
+        engine: see `Predictor`.
     """
 
     form: Format | None = None
     probabilities: bool = False
     volumes: bool = False
     precision: Precision = "32-true"
+    engine: Engine = "torch"
 
     def check(self, contract: Contract) -> None:
         """Passes if there is all of this for a contract.

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 
@@ -16,11 +16,15 @@ from perdure.evaluation.table import Table
 from perdure.release.folder import being_replaced, replace_file
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from perdure.data.dicom.writing import Origin
     from perdure.evaluation.prediction import Predictor
     from perdure.types import Contract
 
 TABLE, VOLUMES = "predictions.csv", "volumes.csv"
+Outcome: TypeAlias = Path | DataError | None
+"""What became of an image: where its result is, why there is none, or that it was there before."""
 
 
 class Segmentations:
@@ -48,12 +52,15 @@ class Segmentations:
         # made when it is first needed: in a folder that does not say yet whose results it holds, it would be a stranger
         return _volumes(self._out, self._contract) if self._output.volumes else None
 
-    def __call__(self, file: Path, name: Path) -> Path | None:
-        """Segments an image; None if all of its results are there.
+    def each(self, files: Sequence[Path], names: Sequence[Path]) -> Iterator[Outcome]:
+        """Segments one image after the other; what cannot be read, or has no name that the format takes, has failed."""
+        for file, name in zip(files, names, strict=True):
+            try:
+                yield self._segment(file, name)
+            except DataError as error:
+                yield error
 
-        Raises:
-            DataError: if the image cannot be read or prepared, or has no name that the format takes.
-        """
+    def _segment(self, file: Path, name: Path) -> Path | None:
         place = place_of(name, self._output, self._contract)
         is_measured = self._table is None or name.as_posix() in self._table.done
         if is_measured and _is_there(self._out, place):
@@ -132,7 +139,7 @@ def _volumes(out: Path, contract: Contract) -> Table:
 
 
 class Classifications:
-    """One table for all images, to which a row is added after each.
+    """One table for all images, to which a few rows are added at a time.
 
     Args:
         predictor: what classifies.
@@ -147,17 +154,40 @@ class Classifications:
     def _table(self) -> Table:
         return Table(self._out / TABLE, ["image", "class", *(f"probability_{name}" for name in self._names)])
 
-    def __call__(self, file: Path, name: Path) -> Path | None:
-        """Classifies an image; None if its row is there.
+    def each(self, files: Sequence[Path], names: Sequence[Path]) -> Iterator[Outcome]:
+        """Classifies images, a few at once; what cannot be read or prepared has failed.
 
-        Raises:
-            DataError: if the image cannot be read or prepared.
+        Which go together is a matter of their places alone, so that a run that was stopped ends with the same numbers.
         """
+        together = self._predictor.together
+        for start in range(0, len(files), together):
+            part = slice(start, start + together)
+            yield from self._classify(files[part], [name.as_posix() for name in names[part]])
+
+    def _classify(self, files: Sequence[Path], names: Sequence[str]) -> Iterator[Outcome]:
+        before = [name in self._table.done for name in names]
+        if all(before):
+            yield from [None] * len(files)
+            return
+        prepared = [self._prepared(file) for file in files]
+        readable = [one for one in prepared if not isinstance(one, DataError)]
+        found: Iterator[NDArray[np.float64]] = iter(self._predictor.probabilities(*readable) if readable else ())
+        for name, was_there, one in zip(names, before, prepared, strict=True):
+            if isinstance(one, DataError):
+                yield None if was_there else one
+                continue
+            probability = next(found)
+            if was_there:
+                yield None
+                continue
+            best = self._names[int(probability.argmax())]
+            self._table.add([[name, best, *(f"{value:.6f}" for value in probability)]])
+            yield self._table.path
+
+    def _prepared(self, file: Path) -> NDArray[np.float32] | DataError:
         from perdure.data import prepare_image
 
-        if name.as_posix() in self._table.done:
-            return None
-        found = self._predictor.probabilities(prepare_image(file, self._predictor.contract).pixels)
-        best = self._names[int(found.argmax())]
-        self._table.add([[name.as_posix(), best, *(f"{value:.6f}" for value in found)]])
-        return self._table.path
+        try:
+            return prepare_image(file, self._predictor.contract).pixels
+        except DataError as error:
+            return error

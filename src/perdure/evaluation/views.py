@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from perdure.data import Prepared
+    from perdure.models import Engine
     from perdure.release import Release
     from perdure.types import Contract
 
@@ -51,6 +52,7 @@ class ViewAggregation:
         domain: where the images are from; for releases that keep one batch norm a domain.
         weights: of the views, above 0; those of the authors where left out. Their sum does not matter.
         precision: see `Predictor`.
+        engine: see `Predictor`.
 
     Raises:
         EvaluationError: if the releases cannot look at one volume together, or a weight is of a view that none has.
@@ -63,13 +65,14 @@ class ViewAggregation:
         domain: str | None = None,
         weights: Mapping[View, float] | None = None,
         precision: Precision = "32-true",
+        engine: Engine = "torch",
     ) -> None:
         self.weights = view_weights(releases, weights)
         finest = max(releases, key=lambda release: release.contract.classes)
         self.contract: Contract = finest.contract
         self._views = [
             (
-                Predictor(release, device, domain, precision),
+                Predictor(release, device, domain, precision, engine),
                 _classes_within(release, finest),
                 self.weights[_view(release)],
             )

@@ -11,6 +11,7 @@ from perdure.models.batch_norm import (
     swapped_statistics,
     training_mode,
 )
+from perdure.models.engine import Engine, OpenVino
 from perdure.models.exportable import exportable
 from perdure.models.factory import build, networks
 from perdure.models.head import Trainable, has_dropout, head, trainable_parameters, training_only
@@ -26,8 +27,10 @@ from perdure.models.synchronized import synchronized_batch_norm
 from perdure.models.weights import Loaded, load_weights, read_weights
 
 __all__ = [
+    "Engine",
     "Loaded",
     "NetworkSpec",
+    "OpenVino",
     "QuickNAT",
     "Trainable",
     "batch_norm_state",

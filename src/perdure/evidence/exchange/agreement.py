@@ -99,7 +99,7 @@ def agreement(
 
 def _labels(predictor: Predictor, pixels: NDArray[np.float32]) -> NDArray[np.generic]:
     if predictor.contract.task == "classification":
-        return np.atleast_1d(predictor.probabilities(pixels).argmax())
+        return np.asarray(predictor.probabilities(pixels).argmax(axis=1))
     return predictor.classes_on_network_grid(pixels)
 
 
