@@ -134,6 +134,19 @@ def test_a_layer_gives_each_sample_its_own_gradient(
         torch.testing.assert_close(found[name], value, rtol=1e-10, atol=1e-12)
 
 
+def test_no_more_samples_go_together_than_fit_into_memory_that_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = nn.Sequential(nn.Conv2d(1, 2, 3), nn.Flatten(), nn.Linear(72, 2)).double()
+    inputs = torch.randn(9, 1, 8, 8, dtype=torch.float64)
+    expected = plainly(model, inputs, torch.abs)
+    seen = counted(monkeypatch)
+    # the output of the convolution is the largest, 2 x 6 x 6 numbers
+    monkeypatch.setattr("perdure.importance.per_sample.BYTES_TOGETHER", 3 * 8 * 2 * 6 * 6)
+    found = mean_over_terms(model, [inputs], two_terms, torch.abs, one_process)
+    assert seen == [2, 3, 3, 1]
+    for name, value in expected.items():
+        torch.testing.assert_close(found[name], value, rtol=1e-10, atol=1e-12)
+
+
 class Mixing(nn.Module):
     """Takes off the mean over the batch: samples see each other."""
 

@@ -30,6 +30,8 @@ class OnePass:
     def __init__(self, owners: Mapping[nn.Module, Mapping[str, str]], parameters: Mapping[str, nn.Parameter]) -> None:
         self._owners = owners
         self._parameters = parameters
+        self.largest = 1
+        """Bytes of the largest input or output of a layer so far, for each sample."""
         self._root = torch.zeros((), requires_grad=True)
         self._uses: Counter[str] = Counter()
         self._several: dict[str, Tensor] = {}
@@ -81,6 +83,7 @@ class OnePass:
         if not output.requires_grad:
             output = _Root.apply(output, self._root)  # type: ignore[no-untyped-call]
         x = args[0]
+        self.largest = max(self.largest, x.nbytes // len(x), output.nbytes // len(output))
         output.register_hook(partial(self._arrived, layer, x.detach(), x._version))
         return output
 

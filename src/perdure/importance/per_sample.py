@@ -33,6 +33,10 @@ NOISE = 1e-5
 AT_ONCE = 2**18
 """The most elements of gradients of several samples that are held together: small parameters save calls."""
 
+BYTES_TOGETHER = 2**24
+"""On a processor no more samples go together than have layers of so many bytes: the memory of larger ones comes anew
+from the system at each use, which cost more than going together saved."""
+
 IN_PLACE: Mapping[object, Callable[[Tensor], Tensor]] = MappingProxyType(
     {torch.abs: torch.Tensor.abs_, torch.square: torch.Tensor.square_}
 )
@@ -178,9 +182,16 @@ class _Sums:
             self._try(self._pass, inputs[:2], None if target is None else target[:2])
         if self._pass is None or len(inputs) == 1:
             self._one_by_one(self.totals, inputs[start:], None if target is None else target[start:])
-        elif start < len(inputs):
-            self._together(self._pass, self.totals, inputs[start:], None if target is None else target[start:])
+        else:
+            for part in self._parts(self._pass, start, inputs):
+                self._together(self._pass, self.totals, inputs[part], None if target is None else target[part])
         self.count += len(inputs)
+
+    def _parts(self, together: OnePass, start: int, inputs: Tensor) -> Iterator[slice]:
+        """Which samples of a batch go together, the first of them left out."""
+        step = max(1, BYTES_TOGETHER // together.largest) if inputs.device.type == "cpu" else len(inputs)
+        for first in range(start, len(inputs), step):
+            yield slice(first, first + step)
 
     def _try(self, together: OnePass, inputs: Tensor, target: Tensor | None) -> None:
         """Counts two samples in both ways; where these differ, samples of this network go one by one."""
