@@ -158,6 +158,11 @@ def train_test_matrix(scores: Scores, metric: str, *, last: str | None = None) -
         EvaluationError: if a release, a domain or a case is missing, or the lineage is not one line of domains.
     """
     kind = METRICS.get(metric)
+    if kind is not None and kind.better == "smaller":
+        raise EvaluationError(
+            f"{scores.source}: no train-test matrix of {metric!r}: it is a distance, smaller is better and there is no "
+            "largest one, and what is kept, gained or lost is measured of scores of which larger is better; use dice."
+        )
     if kind is None or kind.task != scores.header.task or kind.level == "case" or metric == "probability":
         raise EvaluationError(
             f"{scores.source}: no train-test matrix of {metric!r} for {scores.header.task}; "
