@@ -193,15 +193,18 @@ def train_test_matrix(scores: Scores, metric: str, *, last: str | None = None) -
     )
 
 
-def subject_scores(scores: Scores, releases: tuple[ScoredRelease, ...], domain: str) -> SubjectScores:
-    """The Dice of several releases on one domain, subject by subject and structure by structure.
+def subject_scores(
+    scores: Scores, releases: tuple[ScoredRelease, ...], domain: str, metric: str = "dice"
+) -> SubjectScores:
+    """The scores of several releases on one domain, subject by subject and structure by structure.
 
     Args:
         scores: of a segmentation.
         releases: in the order of the first axis; all scored on the same cases of the domain.
         domain: which.
+        metric: Dice, or a distance.
     """
-    table = scores.table.filter(pl.col("metric") == "dice")
+    table = scores.table.filter(pl.col("metric") == metric)
     return _per_subject(table, releases, domain, scores.header.structures[1:])
 
 
