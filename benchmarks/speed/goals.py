@@ -175,6 +175,8 @@ def _evaluation() -> Iterator[Goal]:
     dice = "Dice of 33 classes, 256³ voxels"
     yield Goal("evaluation/dice", f"{dice}", "a loop over classes", 0.10, form="short")
     yield Goal("evaluation/monai", f"MONAI's DiceMetric: {dice}", "Perdure's", 40, "at least")
+    what, theirs = "hd95 and assd of 32 structures, 128³ voxels", "MONAI's compute_hausdorff_distance, one-hot maps"
+    yield Goal("evaluation/surface", what, theirs)
     yield Goal("evaluation/kappa", "linear kappa of 10,000 cases, 4 classes", "scikit-learn's", form="short")
     what = "its bootstrap, 9999 draws of 600 subjects"
     yield Goal("evaluation/bootstrap", what, "scikit-learn's kappa of as many draws", form="short")

@@ -144,6 +144,14 @@ def test_spacings_that_differ_by_rounding_are_the_same() -> None:
     np.testing.assert_array_equal(grid.image_to_network(volume)[0, 0], volume)
 
 
+@given(spacings, st.sampled_from(ORIENTATIONS), st.tuples(*[st.floats(-0.3, 0.3)] * 3))
+def test_the_spacing_of_a_file_is_that_along_its_own_axes(
+    spacing: tuple[float, ...], orientation: str, angles: tuple[float, ...]
+) -> None:
+    grid = VolumeGrid((4, 5, 6), affine_of(orientation, spacing, small_rotation(angles)), "LIA", (1, 1, 1), None)
+    np.testing.assert_allclose(grid.own_spacing, spacing, rtol=1e-12)
+
+
 def test_labels_of_another_shape_are_refused() -> None:
     grid = VolumeGrid((4, 5, 6), affine_of("RAS", (1, 1, 1)), "LIA", (1, 1, 1), "coronal")
     with pytest.raises(ValueError, match=r"must be of shape \(5, 4, 6\); got \(4, 5, 6\)"):

@@ -9,7 +9,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from perdure.evaluation import Header, ScoredRelease, Scores, domain_rows, segmentation_rows
+from perdure.evaluation import Header, ScoredRelease, Scores, SurfaceDistances, domain_rows, segmentation_rows
 
 MakeScores = Callable[..., Scores]
 
@@ -62,6 +62,27 @@ def dice_scores() -> MakeScores:
             for j in range(domains)
             for s in range(subjects)
         ]
+        return Scores(head, pl.concat(rows))
+
+    return make
+
+
+@pytest.fixture
+def distance_scores() -> MakeScores:
+    """Makes scores of one release with Dice and distances `(domains, subjects, structures)`, ASSD half of HD95."""
+
+    def make(dice: np.ndarray, hd95: np.ndarray, unit: str = "mm") -> Scores:
+        dice, hd95 = np.asarray(dice, float), np.asarray(hd95, float)
+        names = [f"d{j + 1}" for j in range(len(dice))]
+        head = header(names, 1, foreground=dice.shape[2]).model_copy(update={"unit": unit})
+        rows = []
+        for j, s in np.ndindex(dice.shape[:2]):
+            far = np.concatenate([[np.nan], hd95[j, s]])
+            distances = SurfaceDistances(hd95=far, assd=far / 2)
+            overlap = np.concatenate([[1.0], dice[j, s]])
+            rows.append(
+                segmentation_rows("r0", names[j], f"subject{s}", f"case{s}", head.structures, overlap, distances)
+            )
         return Scores(head, pl.concat(rows))
 
     return make

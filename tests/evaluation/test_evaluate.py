@@ -9,12 +9,13 @@ import nibabel as nib
 import numpy as np
 import polars as pl
 import pytest
+from polars.testing import assert_frame_equal
 
 import fakes
 import synthetic
 from perdure.data import Dataset, FolderDomain
 from perdure.errors import DataError, EvaluationError
-from perdure.evaluation import Predictor, accuracy, auc, evaluate, linear_kappa
+from perdure.evaluation import Predictor, accuracy, auc, evaluate, linear_kappa, surface_distances
 from perdure.release import Ancestor, Release
 
 THRESHOLDS = (0.2, 0.5, 0.7)
@@ -58,6 +59,44 @@ def test_dice_is_that_of_the_files_themselves(domains: list[FolderDomain], tmp_p
                 for k in (0, 16, 3, 42)
             ]
             np.testing.assert_allclose(rows["value"].to_numpy(), expected, rtol=1e-12)
+
+
+def test_distances_are_in_mm_by_the_spacing_of_each_file(tmp_path: Path) -> None:
+    """The network's grid is of 2 mm and turned; the files are not."""
+    spacing = (1.0, 2.5, 4.0)
+    folder = synthetic.write_volumes(tmp_path / "v", shape=(16, 12, 10), spacing=spacing, domains=("a",))
+    domain = Dataset.open(folder).domain("a", fakes.volume_contract(), cache=tmp_path / "cache")
+    release = base(learnt=("a",))
+    scores = evaluate([release], [domain], surface_distance=True)
+    assert scores.header.unit == "mm"
+    for case in domain.cases("test"):
+        found = Predictor(release).classes(case.image, case.grid)
+        expected = surface_distances(found, case.reference(), 4, spacing)
+        rows = scores.table.filter(pl.col("case") == case.id)
+        for metric, values in (("hd95", expected.hd95), ("assd", expected.assd)):
+            ours = rows.filter(pl.col("metric") == metric)["value"].fill_null(np.nan).to_numpy()
+            np.testing.assert_allclose(ours, values, rtol=1e-12)
+            assert (values[1:] > 0).any()
+    without = evaluate([release], [domain])
+    assert_frame_equal(scores.table.filter(pl.col("metric") == "dice"), without.table)
+
+
+def test_distances_of_pictures_are_in_pixels(tmp_path: Path) -> None:
+    dataset = Dataset.open(synthetic.write_images(tmp_path / "p", domains=("a",)))
+    domain = dataset.domain("a", fakes.picture_contract(), cache=tmp_path / "cache")
+    scores = evaluate([fakes.release(fakes.Threshold([0.5]), domain.contract)], [domain], surface_distance=True)
+    assert scores.header.unit == "pixels"
+    assert (
+        scores.table.filter((pl.col("metric") == "hd95") & (pl.col("structure") == "disc"))["value"].is_finite().any()
+    )
+
+
+def test_distances_of_a_classification_are_refused(tmp_path: Path) -> None:
+    dataset = Dataset.open(synthetic.write_classes(tmp_path / "c", cases=(2, 2, 2)))
+    contract = dataset.default_contract(dataset.domains[0], size=32, cache=tmp_path / "cache")
+    domain = dataset.domain(dataset.domains[0], contract, cache=tmp_path / "cache")
+    with pytest.raises(EvaluationError, match=r"release 'base' is of a classification\. Leave them out"):
+        evaluate([fakes.release(fakes.Brightness(), contract)], [domain], surface_distance=True)
 
 
 def test_the_header_says_what_was_scored_parents_first(domains: list[FolderDomain]) -> None:
@@ -106,7 +145,7 @@ def test_classification_has_scores_of_each_case_and_of_the_domain(tmp_path: Path
     table = evaluate([fakes.release(model, contract)], [domain]).table
     cases = domain.cases("test")
     one = Predictor(fakes.release(model, contract))
-    probability = np.array([one.probabilities(case.image) for case in cases])
+    probability = np.array([one.probabilities(case.image)[0] for case in cases])
     found = probability.argmax(axis=1)
     truth = np.array([int(case.reference()) for case in cases])
     assert 0 < (found == truth).sum() < 12

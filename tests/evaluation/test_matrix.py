@@ -183,6 +183,12 @@ class TestCells:
         with pytest.raises(EvaluationError, match=r"cases of domain 'd1' \(case 'case1' of subject 'subject1'"):
             train_test_matrix(Scores(scores.header, table), "dice")
 
+    @pytest.mark.parametrize("metric", ["hd95", "assd"])
+    def test_refuses_a_distance_of_which_less_is_better(self, distance_scores: MakeScores, metric: str) -> None:
+        scores = distance_scores(np.full((1, 1, 2), 0.5), np.ones((1, 1, 2)))
+        with pytest.raises(EvaluationError, match=rf"no train-test matrix of '{metric}': it is a distance.*use dice"):
+            train_test_matrix(scores, metric)
+
     @pytest.mark.parametrize("metric", ["kappa", "probability", "loss"])
     def test_refuses_a_metric_without_a_matrix(self, dice_scores: MakeScores, metric: str) -> None:
         with pytest.raises(EvaluationError, match=f"no train-test matrix of '{metric}' for segmentation; use dice"):

@@ -4,6 +4,7 @@ import numpy as np
 import polars as pl
 
 from perdure.evaluation.rows import SCHEMA, classification_rows, domain_rows, segmentation_rows
+from perdure.evaluation.surface import SurfaceDistances
 
 
 def test_a_segmented_case_has_a_row_for_each_structure_and_null_where_there_is_no_score() -> None:
@@ -13,6 +14,20 @@ def test_a_segmented_case_has_a_row_for_each_structure_and_null_where_there_is_n
     assert rows["value"].to_list() == [1.0, None, 0.25]
     assert rows.select("release", "domain", "subject", "case", "metric").unique().rows() == [
         ("r", "d", "s", "c", "dice")
+    ]
+
+
+def test_distances_of_a_segmented_case_follow_its_dice() -> None:
+    distances = SurfaceDistances(hd95=np.array([np.nan, 2.5]), assd=np.array([np.nan, 0.5]))
+    rows = segmentation_rows("r", "d", "s", "c", ["background", "a"], np.array([1.0, 0.25]), distances)
+    assert dict(rows.schema) == SCHEMA
+    assert rows.select("metric", "structure", "value").rows() == [
+        ("dice", "background", 1.0),
+        ("dice", "a", 0.25),
+        ("hd95", "background", None),
+        ("hd95", "a", 2.5),
+        ("assd", "background", None),
+        ("assd", "a", 0.5),
     ]
 
 

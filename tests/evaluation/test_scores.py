@@ -12,7 +12,7 @@ from polars.testing import assert_frame_equal
 from pydantic import ValidationError
 
 from perdure.errors import EvaluationError
-from perdure.evaluation import Header, ScoredRelease, Scores, domain_rows, union
+from perdure.evaluation import Header, ScoredRelease, Scores, domain_rows, mean_scores, one_sided, union
 
 MakeScores = Callable[..., Scores]
 
@@ -65,6 +65,62 @@ def test_a_failed_write_leaves_the_old_scores_and_nothing_else(
         kappa_scores(np.full((1, 1), 0.5)).write(path)
     assert_frame_equal(Scores.read(path).table, scores.table)
     assert list(tmp_path.iterdir()) == [path]
+
+
+class TestDistances:
+    DICE = ((((0.9, 0.0), (0.8, np.nan), (0.0, 0.5))),)
+    HD95 = ((((2.0, np.nan), (4.0, np.nan), (np.nan, 7.0))),)
+
+    def test_are_written_and_read_with_their_unit(self, distance_scores: MakeScores, tmp_path: Path) -> None:
+        scores = distance_scores(self.DICE, self.HD95, "pixels")
+        scores.write(tmp_path / "s.parquet")
+        again = Scores.read(tmp_path / "s.parquet")
+        assert again.header.unit == "pixels"
+        assert_frame_equal(again.table, scores.table)
+
+    def test_without_them_a_file_says_nothing_of_a_unit(self, scores: Scores) -> None:
+        """Byte for byte the header of a file of before there were distances."""
+        assert list(scores.header.model_dump(mode="json")) == [
+            "format", "task", "ordinal", "split", "releases", "domains", "structures", "created", "groups"
+        ]  # fmt: skip
+        assert "unit" not in scores.header.model_dump_json()
+
+    def test_have_a_unit_and_no_upper_bound(self, distance_scores: MakeScores) -> None:
+        scores = distance_scores(self.DICE, self.HD95)
+        far = pl.when(pl.col("metric") == "hd95").then(1e5).otherwise(pl.col("value")).alias("value")
+        Scores(scores.header, scores.table.with_columns(far))
+        near = pl.when(pl.col("metric") == "hd95").then(-1.0).otherwise(pl.col("value")).alias("value")
+        with pytest.raises(EvaluationError, match="found -1.0; must be a number from 0"):
+            changed(scores, value=near)
+        with pytest.raises(EvaluationError, match=r"column 'metric': found 'hd95'; must be one of: dice"):
+            Scores(scores.header.model_copy(update={"unit": None}), scores.table)
+
+    def test_are_averaged_as_dice_over_those_that_have_one(self, distance_scores: MakeScores) -> None:
+        """s1 has 2 and 4, s2 only 7."""
+        scores = distance_scores(self.DICE, self.HD95)
+        assert mean_scores(scores, "hd95") == {("r0", "d1"): pytest.approx((3 + 7) / 2)}
+        assert mean_scores(scores, "assd") == {("r0", "d1"): pytest.approx((3 + 7) / 4)}
+
+    def test_say_how_many_structures_have_none_because_only_one_side_has_them(
+        self, distance_scores: MakeScores, scores: Scores
+    ) -> None:
+        """Two have a Dice of 0 and no distance; the one without Dice is absent from both sides."""
+        assert one_sided(distance_scores(self.DICE, self.HD95)) == {("r0", "d1"): 2}
+        assert one_sided(distance_scores(np.full((1, 1, 2), 0.5), np.ones((1, 1, 2)))) == {}
+        assert one_sided(scores) == {}
+
+    def test_are_joined_with_scores_that_have_none_and_not_with_those_in_another_unit(
+        self, distance_scores: MakeScores, dice_scores: MakeScores
+    ) -> None:
+        far = distance_scores(self.DICE, self.HD95)
+        without = dice_scores(np.full((1, 1, 3, 2), 0.5), "q")
+        for parts in ([far, without], [without, far]):
+            assert union(parts).header.unit == "mm"
+        assert union([without]).header.unit is None
+        other = distance_scores(self.DICE, self.HD95, "pixels")
+        other = Scores(other.header, other.table, "other.parquet")
+        with pytest.raises(EvaluationError, match=r"other\.parquet: unit: found 'pixels'; must be 'mm' as in scores"):
+            union([far, other])
 
 
 class TestReading:

@@ -9,7 +9,15 @@ import polars as pl
 import pytest
 from rich.console import Console
 
-from perdure.evaluation import Header, ScoredRelease, Scores, domain_rows, segmentation_rows, train_test_matrix
+from perdure.evaluation import (
+    Header,
+    ScoredRelease,
+    Scores,
+    SurfaceDistances,
+    domain_rows,
+    segmentation_rows,
+    train_test_matrix,
+)
 from perdure.evidence.scores_text import matrix_record, scores_record, scores_renderables, story_renderables
 
 NAN = float("nan")
@@ -155,6 +163,38 @@ def test_classification_shows_kappa_accuracy_and_auc_and_the_matrix_of_kappa() -
     last = [row for row in record["scores"] if (row["release"], row["domain"]) == ("id1", "d1")]
     assert {row["metric"]: row["value"] for row in last} == {"kappa": 0.3, "accuracy": 0.5, "auc": None}
     assert record["matrices"]["[b]release 1"]["metric"] == "kappa"
+
+
+def test_distances_are_shown_with_their_unit_after_all_else_and_those_that_have_none_are_counted() -> None:
+    """Of release 0 on d1: s1 is 2 and 4 mm, s2 is missed by both subjects."""
+    scores = dice_scores(np.array(DICE) * [[[[1, 0]]], [[[1, 1]]]])
+    distances = [
+        segmentation_rows(*place, scores.header.structures, np.zeros(3), SurfaceDistances(far, far / 2))
+        for place, far in (
+            (("id0", "d1", "p0", "p0-0"), np.array([NAN, 2, NAN])),
+            (("id0", "d1", "p1", "p1-0"), np.array([NAN, 4, NAN])),
+            (("id1", "d1", "p0", "p0-0"), np.array([NAN, 1, 3])),
+        )
+    ]
+    rows = pl.concat(distances).filter(pl.col("metric") != "dice")
+    header = scores.header.model_copy(update={"unit": "mm"})
+    text = printed(Scores(header, pl.concat([scores.table, rows])))
+    assert text.index("worst structure") < text.index("HD95 in mm on the test split") < text.index("ASSD in mm")
+    assert "3.000 (1)" in text
+    assert "1.500 (1)" in text
+    assert "Smaller is better. In brackets: structures of cases" in text
+    record = json.loads(json.dumps(scores_record(Scores(header, pl.concat([scores.table, rows]))), allow_nan=False))
+    assert [row for row in record["scores"] if row["metric"] == "hd95"] == [
+        {"release": "id0", "name": "[b]release 0", "domain": "d1", "metric": "hd95", "value": 3.0, "unit": "mm",
+         "one_sided": 1},
+        {"release": "id1", "name": "[b]release 1", "domain": "d1", "metric": "hd95", "value": 2.0, "unit": "mm",
+         "one_sided": 0},
+    ]  # fmt: skip
+    assert set(record["matrices"]["[b]release 1"]["measures"]["domains"]) == {"d1", "d2"}
+    assert "HD95" not in printed(scores)
+    without = scores_record(scores)
+    assert {row["metric"] for row in without["scores"]} == {"dice"}
+    assert all(set(row) == {"release", "name", "domain", "metric", "value"} for row in without["scores"])
 
 
 def test_several_methods_stand_one_after_the_other_and_share_one_table_of_measures() -> None:

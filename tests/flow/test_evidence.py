@@ -128,6 +128,20 @@ def test_without_data_of_its_own_a_site_compares_by_remote_scores_alone(line: Li
     assert [(row["name"], row["domain"]) for row in record["scores"]] == [("base", "a")]
 
 
+def test_distances_of_surfaces_come_with_the_scores_of_the_site_that_has_the_data(line: Line, command: Command) -> None:
+    words = ("--release", line.base, "--data", line.old / "data", "--signed", line.old / "site.key")
+    quietly("evaluate", *words, "--surface-distance", "--out", line.old / "base.signed")
+    words = ("--release", line.base, "--remote", line.old / "base.signed", "--trusted-key", line.old / "site.key.pub")
+    out = line.new / "s.parquet"
+    ended = command("evaluate", *words, "--surface-distance", "--out", out)
+    assert (ended.code, out.exists()) == (2, False)
+    assert "--surface-distance: nothing is scored here" in ended.err
+    record = command.succeeds("evaluate", *words, "--out", out, "--json").json
+    found = {row["metric"]: row.get("unit") for row in record["scores"]}
+    assert found == {"dice": None, "hd95": "pixels", "assd": "pixels"}
+    assert Scores.read(out).header.unit == "pixels"
+
+
 def test_a_wrong_key_another_release_and_a_changed_byte_are_refused(line: Line, command: Command) -> None:
     quietly("key", "--out", line.new / "other.key")
     end = ("--data", line.new / "data", "--domain", "b", "--out", line.new / "scores.parquet")

@@ -11,7 +11,9 @@ from pathlib import Path
 import imagecodecs
 import nibabel as nib
 import numpy as np
+import polars as pl
 import pytest
+from polars.testing import assert_frame_equal
 
 import synthetic
 from command import Command, quietly
@@ -146,6 +148,27 @@ def test_evaluate_takes_single_domains_and_other_splits(story: Story, command: C
     assert record["split"] == "val"
     assert {row["domain"] for row in record["scores"]} == {first}
     assert "not scored" in record["no_matrix"]["candidate"]
+
+
+def test_distances_of_surfaces_are_scored_where_they_are_asked_for(story: Story, command: Command) -> None:
+    out = story.folder / "far.parquet"
+    words = ("evaluate", *story.both, "--surface-distance", "--out", out, "--json")
+    if story.kind.metric == "kappa":
+        ended = command(*words)
+        assert ended.code == 1
+        assert "Surface distances are of the structures of a segmentation" in ended.err
+        assert not out.exists()
+        return
+    record, plain = command.succeeds(*words).json, story.folder / "plain.parquet"
+    unit = "pixels" if story.domains[0].startswith("camera") else "mm"
+    assert {row["unit"] for row in record["scores"] if row["metric"] in ("hd95", "assd")} == {unit}
+    command.succeeds("evaluate", *story.both, "--out", plain)
+    with_distances, without = Scores.read(out), Scores.read(plain)
+    assert with_distances.header.unit == unit
+    assert_frame_equal(with_distances.table.filter(pl.col("metric") == "dice"), without.table)
+    # whatever there is of Dice, there is of both distances, but for what only one side has
+    counts = with_distances.table.group_by("metric").len()
+    assert set(counts["len"]) == {len(without.table)}
 
 
 def test_predictions_overlay_their_inputs(story: Story, command: Command) -> None:

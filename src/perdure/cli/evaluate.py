@@ -39,6 +39,12 @@ def evaluate(
         list[str] | None,
         typer.Option("--group", help="Column of the manifest kept with the scores, for subgroups. Repeat for several."),
     ] = None,
+    surface_distance: Annotated[
+        bool,
+        typer.Option(
+            "--surface-distance", help="Of a segmentation also distances of surfaces: hd95 and assd, in mm or pixels."
+        ),
+    ] = False,
     signed: Annotated[
         Path | None,
         typer.Option(
@@ -93,6 +99,8 @@ def evaluate(
     names = list(dict.fromkeys(domain or (name for name in learnt if name not in elsewhere)))
     if twice := elsewhere.intersection(names):
         raise ConfigurationError(f"--domain {min(twice)}: comes by --remote as well; leave one of them out.")
+    if surface_distance and not names:
+        raise ConfigurationError("--surface-distance: nothing is scored here; the site that makes --remote gives it.")
     line = [scored(one) for one in releases]
     if sealed:  # what is wrong with them is said before hours of scoring
         joined(None, sealed, line, split)
@@ -107,7 +115,14 @@ def evaluate(
             groups = groups_of(domains, split, group or ())  # what is wrong with them is said before scoring
             if key is not None:
                 check_groups(groups)
-            scores = evaluate(releases, domains, split, device=device, progress=counting(bar, "scoring cases"))
+            scores = evaluate(
+                releases,
+                domains,
+                split,
+                surface_distance=surface_distance,
+                device=device,
+                progress=counting(bar, "scoring cases"),
+            )
             scores = with_groups(scores, domains, group or ())
     if sealed or scores is None:
         scores = joined(scores, sealed, line, split)

@@ -72,7 +72,7 @@ class VolumeGrid:
     @cached_property
     def _ratio(self) -> NDArray[np.float64]:
         """The network's spacing over that of the turned volume; exactly 1 where nothing is resampled."""
-        own = np.linalg.norm(self.affine[:3, :3], axis=0)[np.argsort(self._turn[:, 0])]
+        own = np.asarray(self.own_spacing)[np.argsort(self._turn[:, 0])]
         ratio = np.asarray(self.spacing, np.float64) / own
         return np.where(np.abs(ratio - 1) < SAME_SPACING, 1.0, ratio)
 
@@ -87,6 +87,11 @@ class VolumeGrid:
         if self.view is not None:
             first = next(i for i, code in enumerate(self.orientation) if code in _VIEW_AXES[self.view])
         return first, (first + 1) % 3, (first + 2) % 3
+
+    @property
+    def own_spacing(self) -> tuple[float, ...]:
+        """From one voxel of the file to the next along its own axes, in mm."""
+        return tuple(np.linalg.norm(self.affine[:3, :3], axis=0).tolist())
 
     @property
     def network_shape(self) -> tuple[int, ...]:
@@ -166,6 +171,11 @@ class ImageGrid:
     shape: tuple[int, ...]
     size: tuple[int, ...]
     resize: Literal["fit", "stretch"]
+
+    @property
+    def own_spacing(self) -> tuple[float, ...]:
+        """From one pixel of the picture to the next, in pixels: how large they are nobody says."""
+        return (1.0, 1.0)
 
     @property
     def network_shape(self) -> tuple[int, ...]:

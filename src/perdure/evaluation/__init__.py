@@ -10,14 +10,16 @@ from perdure.evaluation.matrix import Loss, SubjectScores, TrainTestMatrix, trai
 from perdure.evaluation.prediction import Predictor
 from perdure.evaluation.prediction_files import Predicted, predict_files
 from perdure.evaluation.prediction_layout import Output
-from perdure.evaluation.rows import METRICS, SCHEMA, classification_rows, domain_rows, segmentation_rows
-from perdure.evaluation.scores import Header, ScoredRelease, Scores, mean_scores, union
+from perdure.evaluation.rows import DISTANCES, METRICS, SCHEMA, classification_rows, domain_rows, segmentation_rows
+from perdure.evaluation.scores import Header, ScoredRelease, Scores, mean_scores, one_sided, union
 from perdure.evaluation.significance import PairedTest, grade_error_test, holm, paired_test
 from perdure.evaluation.spread import Spread, spread_over_seeds
 from perdure.evaluation.summary import LITERATURE, MEASURES, Definition, Measure, Summary, summary
+from perdure.evaluation.surface import SurfaceDistances, surface_distances
 from perdure.evaluation.views import ViewAggregation
 
 __all__ = [
+    "DISTANCES",
     "LITERATURE",
     "MEASURES",
     "METRICS",
@@ -36,6 +38,7 @@ __all__ = [
     "Spread",
     "SubjectScores",
     "Summary",
+    "SurfaceDistances",
     "TrainTestMatrix",
     "ViewAggregation",
     "accuracy",
@@ -55,11 +58,13 @@ __all__ = [
     "kappa_interval",
     "linear_kappa",
     "mean_scores",
+    "one_sided",
     "paired_test",
     "predict_files",
     "segmentation_rows",
     "spread_over_seeds",
     "summary",
+    "surface_distances",
     "train_test_matrix",
     "union",
 ]

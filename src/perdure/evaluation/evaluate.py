@@ -15,6 +15,7 @@ from perdure.evaluation.dice import dice
 from perdure.evaluation.prediction import Predictor
 from perdure.evaluation.rows import classification_rows, domain_rows, segmentation_rows
 from perdure.evaluation.scores import Header, ScoredRelease, Scores, parents_first
+from perdure.evaluation.surface import surface_distances
 
 if TYPE_CHECKING:
     from perdure.data import FolderDomain
@@ -27,6 +28,7 @@ def evaluate(
     domains: Sequence[FolderDomain],
     split: Split = "test",
     *,
+    surface_distance: bool = False,
     device: str = "cpu",
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Scores:
@@ -36,11 +38,14 @@ def evaluate(
         releases: of one lineage or several, in any order.
         domains: prepared with the releases' input contract.
         split: which split.
+        surface_distance: whether the distances of surfaces are scored as well as Dice, see `surface_distances`: in mm
+            of a volume, by the spacing of its own file, and in pixels of a picture.
         device: where the networks run.
         progress: told how many cases of how many are done.
 
     Raises:
-        EvaluationError: if releases and domains do not share one contract, or one of them is there twice.
+        EvaluationError: if releases and domains do not share one contract, or one of them is there twice; if surfaces
+            are asked for in a classification.
         DataError: if a domain has no case in the split.
 
     Example:
@@ -48,13 +53,18 @@ def evaluate(
     """
     _check_likeness(releases, domains)
     contract = releases[0].contract
+    if surface_distance and contract.task != "segmentation":
+        raise EvaluationError(
+            f"Surface distances are of the structures of a segmentation; release {releases[0].name!r} is of a "
+            f"{contract.task}. Leave them out (--surface-distance)."
+        )
     cases = sum(row.split == split for domain in domains for row in domain.rows.values())
     total, done = len(releases) * cases, 0
     tables: list[pl.DataFrame] = []
     for release in releases:
         for domain in domains:
             predictor = Predictor(release, device, domain.name)
-            for table in _tables(release.id, predictor, domain, split):
+            for table in _tables(release.id, predictor, domain, split, surface_distance):
                 tables.append(table)
                 if table["case"][0] is not None:
                     done += 1
@@ -67,6 +77,7 @@ def evaluate(
         domains=tuple(domain.name for domain in domains),
         structures=tuple(structure.name for structure in contract.structures),
         created=datetime.now(UTC),
+        unit=None if not surface_distance else ("pixels" if contract.spacing is None else "mm"),
     )
     return Scores(header, pl.concat(tables))
 
@@ -95,12 +106,17 @@ def _check_likeness(releases: Sequence[Release], domains: Sequence[FolderDomain]
             raise EvaluationError(f"{thing} is named twice; name each release and each domain once.")
 
 
-def _tables(release: str, predictor: Predictor, domain: FolderDomain, split: Split) -> Iterator[pl.DataFrame]:
+def _tables(
+    release: str, predictor: Predictor, domain: FolderDomain, split: Split, has_distances: bool
+) -> Iterator[pl.DataFrame]:
     names = [structure.name for structure in domain.contract.structures]
     if domain.contract.task == "segmentation":
         for case in domain.cases(split):
-            score = dice(predictor.classes(case.image, case.grid), case.reference(), len(names))
-            yield segmentation_rows(release, domain.name, case.subject, case.id, names, score)
+            both = predictor.classes(case.image, case.grid), case.reference()
+            score, distances = dice(*both, len(names)), None
+            if has_distances:
+                distances = surface_distances(*both, len(names), case.grid.own_spacing)
+            yield segmentation_rows(release, domain.name, case.subject, case.id, names, score, distances)
         return
     truth, probability = [], []
     for case in domain.cases(split):

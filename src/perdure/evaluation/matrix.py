@@ -158,6 +158,11 @@ def train_test_matrix(scores: Scores, metric: str, *, last: str | None = None) -
         EvaluationError: if a release, a domain or a case is missing, or the lineage is not one line of domains.
     """
     kind = METRICS.get(metric)
+    if kind is not None and kind.better == "smaller":
+        raise EvaluationError(
+            f"{scores.source}: no train-test matrix of {metric!r}: it is a distance, smaller is better and there is no "
+            "largest one, and what is kept, gained or lost is measured of scores of which larger is better; use dice."
+        )
     if kind is None or kind.task != scores.header.task or kind.level == "case" or metric == "probability":
         raise EvaluationError(
             f"{scores.source}: no train-test matrix of {metric!r} for {scores.header.task}; "
@@ -188,15 +193,18 @@ def train_test_matrix(scores: Scores, metric: str, *, last: str | None = None) -
     )
 
 
-def subject_scores(scores: Scores, releases: tuple[ScoredRelease, ...], domain: str) -> SubjectScores:
-    """The Dice of several releases on one domain, subject by subject and structure by structure.
+def subject_scores(
+    scores: Scores, releases: tuple[ScoredRelease, ...], domain: str, metric: str = "dice"
+) -> SubjectScores:
+    """The scores of several releases on one domain, subject by subject and structure by structure.
 
     Args:
         scores: of a segmentation.
         releases: in the order of the first axis; all scored on the same cases of the domain.
         domain: which.
+        metric: Dice, or a distance.
     """
-    table = scores.table.filter(pl.col("metric") == "dice")
+    table = scores.table.filter(pl.col("metric") == metric)
     return _per_subject(table, releases, domain, scores.header.structures[1:])
 
 

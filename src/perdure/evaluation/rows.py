@@ -11,6 +11,7 @@ import polars as pl
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from perdure.evaluation.surface import SurfaceDistances
     from perdure.types import Task
 
 SCHEMA: dict[str, type[pl.DataType]] = {
@@ -29,16 +30,19 @@ IDENTITY = ("release", "domain", "subject", "case", "structure", "metric")
 
 
 class Metric(NamedTuple):
-    """What a metric's rows look like: its task, what one row is about, and the values it may take."""
+    """What a metric's rows look like: its task, what one row is about, the values it may take, and which are good."""
 
     task: Task
     level: Literal["structure", "case", "domain"]
     low: float
     high: float
+    better: Literal["larger", "smaller"] = "larger"
 
 
 METRICS: dict[str, Metric] = {
     "dice": Metric("segmentation", "structure", 0, 1),
+    "hd95": Metric("segmentation", "structure", 0, np.inf, "smaller"),
+    "assd": Metric("segmentation", "structure", 0, np.inf, "smaller"),
     "probability": Metric("classification", "structure", 0, 1),
     "prediction": Metric("classification", "case", 0, np.inf),
     "truth": Metric("classification", "case", 0, np.inf),
@@ -48,12 +52,27 @@ METRICS: dict[str, Metric] = {
 }
 """The metrics by the names that the table uses."""
 
+DISTANCES = tuple(name for name, metric in METRICS.items() if metric.better == "smaller")
+"""The distances among them: in the unit that the header of the scores names, without an upper bound, 0 at best."""
+
 
 def segmentation_rows(
-    release: str, domain: str, subject: str, case: str, structures: Sequence[str], dice: NDArray[np.float64]
+    release: str,
+    domain: str,
+    subject: str,
+    case: str,
+    structures: Sequence[str],
+    dice: NDArray[np.float64],
+    distances: SurfaceDistances | None = None,
 ) -> pl.DataFrame:
-    """The rows of one segmented case: the Dice of each structure (background included), null where it is NaN."""
-    return _rows(release, domain, subject, case, structures, "dice", dice)
+    """The rows of one segmented case: the Dice of each structure (background included), null where it is NaN.
+
+    With `distances` also those of each structure; null for the background.
+    """
+    found = {"dice": dice} if distances is None else {"dice": dice, "hd95": distances.hd95, "assd": distances.assd}
+    return pl.concat(
+        [_rows(release, domain, subject, case, structures, metric, values) for metric, values in found.items()]
+    )
 
 
 def classification_rows(

@@ -5,14 +5,21 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import polars as pl
-from pydantic import AwareDatetime, Field, ValidationError, model_validator
+from pydantic import (
+    AwareDatetime,
+    Field,
+    SerializerFunctionWrapHandler,
+    ValidationError,
+    model_serializer,
+    model_validator,
+)
 
 from perdure.errors import EvaluationError, Problem
 from perdure.evaluation.parquet import parquet_of, read_parquet
-from perdure.evaluation.rows import IDENTITY, METRICS, SCHEMA
+from perdure.evaluation.rows import DISTANCES, IDENTITY, METRICS, SCHEMA
 from perdure.release.folder import replace_file
 from perdure.types import Split, Task, Value
 
@@ -49,6 +56,8 @@ class Header(Value):
         created: when the scores were computed.
         groups: by column of the manifest and domain, what stands there for each subject; for subgroups. Old files have
             none.
+        unit: of the surface distances; None where they were not scored, and then the file says nothing of it, as before
+            there were any.
     """
 
     format: Literal[1] = 1
@@ -60,6 +69,14 @@ class Header(Value):
     structures: tuple[str, ...] = Field(min_length=2)
     created: AwareDatetime
     groups: dict[str, dict[str, dict[str, str]]] = Field(default_factory=dict)
+    unit: Literal["mm", "pixels"] | None = None
+
+    @model_serializer(mode="wrap")
+    def _without_what_is_not_there(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        fields: dict[str, Any] = write(self)
+        if self.unit is None:
+            fields.pop("unit", None)
+        return fields
 
     @model_validator(mode="after")
     def _is_consistent(self) -> Header:
@@ -176,6 +193,7 @@ def union(parts: Sequence[Scores]) -> Scores:
         structures=first.header.structures,
         created=max(part.header.created for part in parts),
         groups=joined_groups(parts),
+        unit=_joined_unit(parts),
     )
     return Scores(header, table, source)
 
@@ -198,6 +216,16 @@ def joined_groups(parts: Sequence[Scores]) -> dict[str, dict[str, dict[str, str]
     return joined
 
 
+def _joined_unit(parts: Sequence[Scores]) -> Literal["mm", "pixels"] | None:
+    """The unit of the surface distances, of those files that have some."""
+    having = [part for part in parts if part.header.unit is not None]
+    for part in having:
+        if part.header.unit != having[0].header.unit:
+            allowed = f"must be {having[0].header.unit!r} as in {having[0].source}; only like scores can be joined"
+            raise EvaluationError(_told(part.source, "unit", repr(part.header.unit), allowed))
+    return having[0].header.unit if having else None
+
+
 def parents_first(releases: Sequence[ScoredRelease]) -> tuple[ScoredRelease, ...]:
     """The releases with every parent before its children, otherwise in the order given."""
     left = list(releases)
@@ -213,7 +241,7 @@ def parents_first(releases: Sequence[ScoredRelease]) -> tuple[ScoredRelease, ...
 def mean_scores(scores: Scores, metric: str) -> dict[tuple[str, str], float | None]:
     """A metric by release and domain: its mean over cases of a subject, subjects, then structures but background."""
     rows = scores.table.filter(pl.col("metric") == metric)
-    if metric == "dice":
+    if METRICS[metric].level == "structure":
         rows = rows.filter(pl.col("structure") != scores.header.structures[0])
         for group in (["release", "domain", "structure", "subject"], ["release", "domain", "structure"]):
             rows = rows.group_by(group, maintain_order=True).agg(pl.col("value").mean())
@@ -221,6 +249,19 @@ def mean_scores(scores: Scores, metric: str) -> dict[tuple[str, str], float | No
     return {
         (release, domain): value for release, domain, value in rows.select("release", "domain", "value").iter_rows()
     }
+
+
+def one_sided(scores: Scores) -> dict[tuple[str, str], int]:
+    """By release and domain, how many structures of cases have no distance because truth or prediction lacks them.
+
+    Their Dice is 0, and no mean of distances counts them: a release that misses what is hard looks nearer by it.
+    """
+    rows = scores.table.filter(pl.col("structure") != scores.header.structures[0])
+    lacking = rows.filter((pl.col("metric") == DISTANCES[0]) & pl.col("value").is_null())
+    there = rows.filter((pl.col("metric") == "dice") & pl.col("value").is_not_null())
+    found = lacking.join(there, on=[name for name in IDENTITY if name != "metric"], how="semi")
+    counts = found.group_by("release", "domain", maintain_order=True).len()
+    return {(release, domain): count for release, domain, count in counts.iter_rows()}
 
 
 def _told(file: Path | str, field: str, found: str, allowed: str) -> str:
@@ -247,7 +288,11 @@ def _check_names(scores: Scores) -> None:
         "release": [release.id for release in header.releases],
         "domain": list(header.domains),
         "structure": [*header.structures, None],
-        "metric": [name for name, metric in METRICS.items() if metric.task == header.task],
+        "metric": [
+            name
+            for name, metric in METRICS.items()
+            if metric.task == header.task and (header.unit is not None or name not in DISTANCES)
+        ],
     }
     for column, allowed in names.items():
         strange = scores.table.filter(~pl.col(column).is_in(allowed, nulls_equal=True))

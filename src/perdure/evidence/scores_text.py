@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from perdure.errors import EvaluationError
-from perdure.evaluation import Scores, TrainTestMatrix, mean_scores, summary, train_test_matrix
+from perdure.evaluation import DISTANCES, Scores, TrainTestMatrix, mean_scores, one_sided, summary, train_test_matrix
 from perdure.evidence.text import (
     forgotten_sentences,
     matrix_table,
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
 
 METRICS = {"segmentation": ("dice",), "classification": ("kappa", "accuracy", "auc")}
-"""What is shown of each task; the first is what measures are given of."""
+"""What is shown of each task; the first is what measures are given of. Distances besides, where they were scored."""
 
 
 def scores_renderables(scores: Scores) -> list[RenderableType]:
@@ -34,15 +34,34 @@ def scores_renderables(scores: Scores) -> list[RenderableType]:
     if not matrices or reasons or scores.header.task == "classification":
         shown += [_means(scores, metric) for metric in METRICS[scores.header.task]]
     shown += [Text(f"No train-test matrix of {name}: {why}") for name, why in reasons.items()]
-    return [*shown, *story_renderables(matrices)] if matrices else shown
+    shown += story_renderables(matrices) if matrices else []
+    return [*shown, *_distance_renderables(scores)]
 
 
 def scores_record(scores: Scores) -> dict[str, Any]:
-    """The same as plain JSON values; `no_matrix` says of which line of releases there is none, and why."""
+    """The same as plain JSON values; `no_matrix` says of which line of releases there is none, and why.
+
+    Rows of distances have their unit, and how many structures of cases are in no mean because only truth or only
+    prediction has them.
+    """
     names = {release.id: release.name for release in scores.header.releases}
     rows = [
         {"release": release, "name": names[release], "domain": domain, "metric": metric, "value": value}
         for metric in METRICS[scores.header.task]
+        for (release, domain), value in mean_scores(scores, metric).items()
+    ]
+    lacking = one_sided(scores)
+    rows += [
+        {
+            "release": release,
+            "name": names[release],
+            "domain": domain,
+            "metric": metric,
+            "value": value,
+            "unit": scores.header.unit,
+            "one_sided": lacking.get((release, domain), 0),
+        }
+        for metric in _distances(scores)
         for (release, domain), value in mean_scores(scores, metric).items()
     ]
     matrices, reasons = _matrices(scores)
@@ -92,13 +111,31 @@ def _matrices(scores: Scores) -> tuple[dict[str, TrainTestMatrix], dict[str, str
     return matrices, reasons
 
 
+def _distances(scores: Scores) -> tuple[str, ...]:
+    return () if scores.header.unit is None else DISTANCES
+
+
+def _distance_renderables(scores: Scores) -> list[RenderableType]:
+    tables: list[RenderableType] = [_means(scores, metric) for metric in _distances(scores)]
+    words = "Smaller is better."
+    if one_sided(scores):
+        words += (
+            " In brackets: structures of cases that only truth or only prediction has. They have no distance and are "
+            "in no mean; their Dice is 0."
+        )
+    return [*tables, Text(words)] if tables else []
+
+
 def _means(scores: Scores, metric: str) -> Table:
-    title = Text(f"{metric_title(metric)} on the {scores.header.split} split")
+    is_distance = metric in DISTANCES
+    unit, lacking = (f" in {scores.header.unit}", one_sided(scores)) if is_distance else ("", {})
+    title = Text(f"{metric_title(metric)}{unit} on the {scores.header.split} split")
     table = Table("release", title=title, title_justify="left", box=SIMPLE_HEAD)
     for domain in scores.header.domains:
         table.add_column(Text(f"on {domain}"), justify="right", min_width=6)
     found = mean_scores(scores, metric)
     for release in scores.header.releases:
-        cells = [number(found.get((release.id, domain))) for domain in scores.header.domains]
+        places = [(release.id, domain) for domain in scores.header.domains]
+        cells = [number(found.get(place)) + (f" ({lacking[place]})" if place in lacking else "") for place in places]
         table.add_row(Text(release.name), *cells)
     return table

@@ -15,7 +15,7 @@ from perdure.evaluation import MEASURES, Loss, Summary, TrainTestMatrix, summary
 if TYPE_CHECKING:
     from perdure.evaluation import Definition, Measure
 
-_TITLES = {"dice": "Dice", "auc": "AUC"}
+_TITLES = {"dice": "Dice", "hd95": "HD95", "assd": "ASSD", "auc": "AUC"}
 
 
 def metric_title(metric: str) -> str:

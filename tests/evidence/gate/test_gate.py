@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import polars as pl
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -59,6 +60,18 @@ def test_an_update_that_keeps_and_gains_is_accepted(tmp_path: Path) -> None:
     assert [one.name for one in verdict.criteria if one.outcome != "met"] == []
     assert verdict.verdict == "ACCEPT"
     assert (verdict.candidate.id, verdict.parent.id, verdict.first.id) == (CANDIDATE, PARENT, FIRST)
+
+
+def test_distances_beside_dice_change_no_verdict(tmp_path: Path) -> None:
+    """Those of the candidate are large."""
+    plain = dice_scores(ordinary())
+    is_candidate = pl.col("release") == CANDIDATE
+    far = plain.table.with_columns(
+        metric=pl.lit("hd95"), value=pl.when(is_candidate).then(50.0).otherwise(2 * pl.col("value"))
+    )
+    both = Scores(plain.header.model_copy(update={"unit": "mm"}), pl.concat([plain.table, far]))
+    (tmp_path / "far").mkdir()
+    assert Gated(tmp_path / "far", both).verdict().criteria == Gated(tmp_path, plain).verdict().criteria
 
 
 def test_a_loss_of_one_structure_is_rejected_and_named(tmp_path: Path) -> None:

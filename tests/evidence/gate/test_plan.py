@@ -85,6 +85,12 @@ def test_a_plan_is_read_with_the_hash_of_its_bytes(tmp_path: Path) -> None:
         ('name = "plan"', 'name = "plan"\nlevel = 5', "level: found 5"),
         ('name = "plan"', 'name = "plan"\nfirst = "abc"', "first: found 'abc'"),
         ('metric = "dice"', 'metric = "kappa"', 'say structures = "mean"'),
+        (
+            'metric = "dice"',
+            'metric = "hd95"',
+            "metric: found 'hd95'; Input should be 'dice' or 'kappa': of a distance smaller is better",
+        ),
+        ('metric = "dice"', 'metric = "auc"', "metric: found 'auc'; Input should be 'dice' or 'kappa'"),
     ],
 )  # fmt: skip
 def test_a_mistake_is_named_with_file_and_field(tmp_path: Path, old: str, new: str, said: str) -> None:

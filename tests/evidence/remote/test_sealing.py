@@ -108,7 +108,7 @@ def test_a_column_that_few_subjects_share_a_value_of_is_not_sealed(sites: Sites,
 
 def test_every_field_of_the_header_is_one_that_was_looked_at_for_ids() -> None:
     # of these only `groups` names subjects; a new field has to be looked at too, and salted where it does
-    known = {"format", "task", "ordinal", "split", "releases", "domains", "structures", "created", "groups"}
+    known = {"format", "task", "ordinal", "split", "releases", "domains", "structures", "created", "groups", "unit"}
     assert set(Header.model_fields) == known
 
 

@@ -25,7 +25,8 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> World:
         quietly("update", "--release", folder / "base", "--domain", NEW, "--method", method, "--learning-rate", 0.05,
                 "--out", folder / name, *shared)  # fmt: skip
     releases = [word for name in ("base", "fixed", "fine") for word in ("--release", folder / name)]
-    quietly("evaluate", *releases, "--data", data, "--cache", cache, "--out", folder / "scores.parquet")
+    scored = ("--data", data, "--cache", cache, "--surface-distance", "--out", folder / "scores.parquet")
+    quietly("evaluate", *releases, *scored)
     return World(folder, data, cache)
 
 

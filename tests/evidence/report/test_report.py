@@ -77,6 +77,29 @@ def test_structures_average_to_their_domain(collected: Collected) -> None:
         assert np.isclose(np.mean([other.change for other in own if other.change is not None]), one.change)
 
 
+def test_distances_of_structures_stand_beside_their_changes_where_they_were_scored(
+    collected: Collected, graded: Collected, scores: Scores
+) -> None:
+    """By structure they average to what `perdure evaluate` shows of the domain."""
+    report = collected.report
+    assert report.parent is not None
+    for metric in ("hd95", "assd"):
+        means = mean_scores(scores, metric)
+        for domain in (EVIL, NEW):
+            own = [one for one in report.distances if (one.domain, one.metric) == (domain, metric)]
+            assert {one.unit for one in own} == {"mm"}
+            for release, values in (
+                (report.parent.id, [one.before for one in own if one.before is not None]),
+                (report.candidate.id, [one.after for one in own if one.after is not None]),
+            ):
+                assert np.isclose(np.mean(values), means[release, domain])
+    text = Page(html(collected, for_print=True)).text
+    assert "How far apart surfaces lie, in mm; smaller is better." in text
+    assert f"{report.distances[0].after:.3f}" in text
+    assert graded.report.distances == ()
+    assert "How far apart surfaces lie" not in html(graded)
+
+
 def test_what_got_worse_most_comes_first_and_cases_average_to_their_domain(collected: Collected) -> None:
     cases = collected.report.cases
     assert len(cases) == 6

@@ -13,12 +13,22 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeAlias
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import BeforeValidator, Field, ValidationError, model_validator
+from pydantic_core import PydanticCustomError
 
 from perdure.errors import ConfigurationError, Problem
+from perdure.evaluation import DISTANCES
 from perdure.types import Statistics, Value
 
-Metric: TypeAlias = Literal["dice", "kappa"]
+
+def _no_distance(metric: Any) -> Any:
+    if metric in DISTANCES:
+        why = "of a distance smaller is better, and no margin or floor of at most 1 fits what has no largest value"
+        raise PydanticCustomError("distance", "Input should be 'dice' or 'kappa': {why}", {"why": why})
+    return metric
+
+
+Metric: TypeAlias = Annotated[Literal["dice", "kappa"], BeforeValidator(_no_distance)]
 Score = Annotated[float, Field(ge=-1, le=1, allow_inf_nan=False)]
 Margin = Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)]
 Name = Annotated[str, Field(min_length=1)]

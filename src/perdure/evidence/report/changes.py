@@ -14,11 +14,11 @@ import numpy as np
 import polars as pl
 
 from perdure.errors import EvaluationError
-from perdure.evaluation import PairedTest, Scores, grade_error_test, holm, mean_scores, paired_test
+from perdure.evaluation import DISTANCES, PairedTest, Scores, grade_error_test, holm, mean_scores, paired_test
 from perdure.evaluation.matrix import defined_mean, subject_scores
 from perdure.evaluation.noninferiority import Comparison, compare_kappas, compare_means
 from perdure.evaluation.pairs import paired_cases, paired_changes, paired_grades
-from perdure.evidence.report.content import CaseChange, Change, Role
+from perdure.evidence.report.content import CaseChange, Change, Distance, Role
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -112,6 +112,31 @@ def structure_changes(scores: Scores, line: Line) -> tuple[Change, ...]:
     return tuple(changes)
 
 
+def structure_distances(scores: Scores, line: Line) -> tuple[Distance, ...]:
+    """The surface distances of each structure of each domain, where they were scored; nothing is tested of them."""
+    unit = scores.header.unit
+    if unit is None:
+        return ()
+    found = []
+    for domain in ordered_domains(scores, line):
+        for metric in DISTANCES:
+            before, after = (_structure_means(scores, domain, one, metric) for one in (line.parent, line.candidate))
+            found += [
+                Distance(
+                    domain=domain,
+                    structure=structure,
+                    role=line.role(domain),
+                    metric=metric,
+                    unit=unit,
+                    before=before.get(structure),
+                    after=after.get(structure),
+                )
+                for structure in scores.header.structures[1:]
+                if structure in before or structure in after
+            ]
+    return tuple(found)
+
+
 def case_changes(scores: Scores, line: Line, *, with_subjects: bool = True) -> tuple[CaseChange, ...]:
     """The change of every case that both releases scored; what got worse most comes first.
 
@@ -177,10 +202,10 @@ def _since(scores: Scores, domain: str, line: Line) -> Comparison | None:
     return found
 
 
-def _structure_means(scores: Scores, domain: str, release: str) -> dict[str, float]:
+def _structure_means(scores: Scores, domain: str, release: str, metric: str = "dice") -> dict[str, float]:
     """What a release scores on each structure, as in the train-test matrix; nothing where it was not scored."""
     own = [one for one in scores.header.releases if one.id == release]
-    found = subject_scores(scores, tuple(own), domain)
+    found = subject_scores(scores, tuple(own), domain, metric)
     if not found.subjects:
         return {}
     means = defined_mean(found.values[0], axis=0)

@@ -21,6 +21,7 @@ from perdure.evidence.report.changes import (
     domain_changes,
     metric_of,
     structure_changes,
+    structure_distances,
 )
 from perdure.evidence.report.clouds import clouds_of
 from perdure.evidence.report.content import MatrixFacts, Report
@@ -140,6 +141,7 @@ def collect(
         matrix=None if matrix is None else _matrix_facts(matrix),
         changes=domain_changes(compared, line) if compared else (),
         structures=structure_changes(compared, line) if compared else (),
+        distances=structure_distances(compared, line) if compared else (),
         worst_domain=None if matrix is None else matrix.worst_domain(),
         cases=case_changes(compared, line, with_subjects=with_subjects) if compared else (),
         shown=tuple(one.facts for one in pictures),

@@ -95,6 +95,28 @@ class Change(Value):
         return None if self.interval is None else self.interval.estimate
 
 
+class Distance(Value):
+    """How far apart the surfaces of one structure lie on one domain: means over the cases that have them on both sides.
+
+    Args:
+        domain: which.
+        structure: which.
+        role: what the domain is to the candidate.
+        metric: `hd95` or `assd`; smaller is better.
+        unit: of both numbers.
+        before: the parent's; None where there is none.
+        after: the candidate's.
+    """
+
+    domain: str
+    structure: str
+    role: Role
+    metric: str
+    unit: Literal["mm", "pixels"]
+    before: float | None
+    after: float | None
+
+
 class CaseChange(Value):
     """What the update did to one case.
 
@@ -310,6 +332,7 @@ class Report(Value):
         matrix: of the candidate's line.
         changes: one a domain.
         structures: one a domain and structure.
+        distances: one a domain, metric and structure, where surface distances were scored.
         worst_domain: the earlier domain that lost most since it was learnt; see `TrainTestMatrix.worst_domain`.
         cases: what got worse most comes first.
         shown: the cases in pictures.
@@ -344,6 +367,7 @@ class Report(Value):
     matrix: MatrixFacts | None = None
     changes: tuple[Change, ...] = ()
     structures: tuple[Change, ...] = ()
+    distances: tuple[Distance, ...] = ()
     worst_domain: Loss | None = None
     cases: tuple[CaseChange, ...] = ()
     shown: tuple[ShownCase, ...] = ()
