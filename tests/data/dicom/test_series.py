@@ -439,7 +439,12 @@ def test_a_deflated_file_that_unpacks_to_too_much_is_refused(
 ) -> None:
     deflate(files[0])
     monkeypatch.setattr("perdure.data.dicom.opening._MOST_INFLATED", 200)
-    assert "slice000.dcm, a deflated file that unpacks to more than 200 bytes; write it" in refusal(tmp_path / "s")
+    refused = "slice000.dcm, a deflated file that unpacks to more than 200 bytes; write it"
+    assert refused in refusal(tmp_path / "s")
+    # a group that says that it goes on to the end of the file
+    content = files[0].read_bytes()
+    files[0].write_bytes(content[:140] + (len(content) - 144).to_bytes(4, "little") + content[144:])
+    assert refused in refusal(tmp_path / "s")
 
 
 def test_a_damaged_deflated_file_is_refused(tmp_path: Path, files: list[Path]) -> None:

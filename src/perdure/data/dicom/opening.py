@@ -79,9 +79,8 @@ def read_dataset(place: Path, file: Path, called: str, *, pixels: bool = False) 
     pydicom = _pydicom(place)
     try:
         with quiet(), file.open("rb") as stream:
-            meta = pydicom.filereader.read_file_meta_info(file)
-            syntax = meta.get("TransferSyntaxUID")
-            if syntax == _DEFLATED and _inflates_beyond(stream, meta, _MOST_INFLATED):
+            syntax = pydicom.filereader.read_file_meta_info(file).get("TransferSyntaxUID")
+            if syntax == _DEFLATED and _inflates_beyond(stream, _MOST_INFLATED):
                 found = f"{called}, a deflated file that unpacks to more than {_MOST_INFLATED:,} bytes"
                 raise refusal(place, found, "write it without (dcmconv +te)")
             dataset: Dataset = pydicom.dcmread(stream, stop_before_pixels=not pixels)
@@ -98,10 +97,14 @@ def read_dataset(place: Path, file: Path, called: str, *, pixels: bool = False) 
         raise refusal(place, found, "the file is damaged, or of another format: fetch it again") from error
 
 
-def _inflates_beyond(stream: BinaryIO, meta: Dataset, most: int) -> bool:
+def _inflates_beyond(stream: BinaryIO, most: int) -> bool:
     """Whether a deflated file unpacks to more bytes than that; the stream stays at its beginning."""
-    # the length is of all after its own element, which takes 12 bytes
-    stream.seek(_PREAMBLE + len(b"DICM") + 12 + int(meta.FileMetaInformationGroupLength))
+    from pydicom.filereader import read_dataset as elements
+
+    # the group before says how long it is; pydicom goes by where it ends, and so must we
+    stream.seek(_PREAMBLE + len(b"DICM"))
+    before = elements(stream, is_implicit_VR=False, is_little_endian=True, stop_when=lambda tag, *_: tag >> 16 != 2)
+    list(before)  # one that cannot be read would let pydicom begin anew, and end elsewhere
     inflated = zlib.decompressobj(-zlib.MAX_WBITS).decompress(stream.read(), most + 1)
     stream.seek(0)
     return len(inflated) > most
