@@ -135,17 +135,26 @@ def test_results_are_files_like_any_other_s(
     assert predict_files(three, tmp_path / "in", tmp_path / "out", output=wanted).skipped == 1
     with pytest.raises(EvaluationError, match="holds results with the views"):
         predict_files(three, tmp_path / "in", tmp_path / "out", output=wanted, weights={"axial": 0.3})
-    first, second, third = (one.id[:12] for one in three)
-    with pytest.raises(EvaluationError, match=f"{first} with {second} with {third}, not of {first} with {second};"):
+    coronal, axial, sagittal = (one.id[:12] for one in three)
+    with pytest.raises(
+        EvaluationError, match=f"{axial} with {coronal} with {sagittal}, not of {axial} with {coronal};"
+    ):
         predict_files(three[:2], tmp_path / "in", tmp_path / "out", output=wanted)
+
+
+def test_views_named_in_another_order_go_on_with_the_same_folder(
+    tmp_path: Path, three: list[Release], scan: Path
+) -> None:
+    predict_files(three, scan, tmp_path / "out")
+    assert predict_files(three[::-1], scan, tmp_path / "out").skipped == 1
 
 
 def test_the_results_of_one_release_are_told_from_those_of_three_views_with_it(
     tmp_path: Path, three: list[Release], scan: Path
 ) -> None:
     predict_files(three[0], scan, tmp_path / "out")
-    first, second, third = (one.id[:12] for one in three)
-    with pytest.raises(EvaluationError, match=f"of release {first}, not of {first} with {second} with {third};"):
+    coronal, axial, sagittal = (one.id[:12] for one in three)
+    with pytest.raises(EvaluationError, match=f"of release {coronal}, not of {axial} with {coronal} with {sagittal};"):
         predict_files(three, scan, tmp_path / "out")
 
 

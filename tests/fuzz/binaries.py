@@ -26,6 +26,7 @@ import synthetic
 import workspaces
 from fuzz import mutation, targets
 from perdure.errors import PerdureError
+from perdure.evaluation.parquet import parquet_of, read_parquet
 
 WEIGHTS, MEMORY, IDENTITY = "weights.safetensors", "memory.safetensors", "release.json"
 
@@ -308,7 +309,9 @@ class ScoresFile(targets.Target):
     def valid(self) -> list[bytes]:
         base, candidate = workspaces.workspace(self.folder / "work")
         scores = workspaces.scores_of(base, candidate, domains=("a", "b"))
-        return [scores.content(), workspaces.scores_of(base).content()]
+        metadata, table = read_parquet(scores.content())
+        plain = parquet_of(table, metadata, compression="uncompressed")  # of what is packed, hardly a change unpacks
+        return [scores.content(), workspaces.scores_of(base).content(), plain]
 
     def changed(self, content: bytes, random: Random) -> bytes:
         return _parquet_changed(content, random)

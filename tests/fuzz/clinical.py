@@ -13,7 +13,13 @@ import imagecodecs
 import numpy as np
 from pydicom import dcmread
 from pydicom.encaps import encapsulate
-from pydicom.uid import JPEG2000Lossless, JPEGLosslessSV1, JPEGLSLossless, RLELossless
+from pydicom.uid import (
+    DeflatedExplicitVRLittleEndian,
+    JPEG2000Lossless,
+    JPEGLosslessSV1,
+    JPEGLSLossless,
+    RLELossless,
+)
 
 import dicoms
 import fakes
@@ -37,7 +43,7 @@ class Dicom(targets.Target):
         picture = dicoms.write_picture(self.folder / "picture.dcm", volume[:, :, 0].T, bits=12)
         enhanced = dicoms.write_enhanced(self.folder / "enhanced.dcm", volume, AFFINE)
         found = [files[1].read_bytes(), picture.read_bytes(), enhanced.read_bytes()]
-        syntaxes = (JPEGLosslessSV1, JPEG2000Lossless, JPEGLSLossless, RLELossless)
+        syntaxes = (JPEGLosslessSV1, JPEG2000Lossless, JPEGLSLossless, RLELossless, DeflatedExplicitVRLittleEndian)
         return [*found, *(self._compressed(files[1], syntax) for syntax in syntaxes)]
 
     def _compressed(self, file: Path, syntax: str) -> bytes:
@@ -45,6 +51,8 @@ class Dicom(targets.Target):
         pixels = dataset.pixel_array
         if syntax == RLELossless:
             dataset.compress(RLELossless)
+        elif syntax == DeflatedExplicitVRLittleEndian:
+            dataset.file_meta.TransferSyntaxUID = syntax
         else:
             frame = {
                 JPEGLosslessSV1: lambda: imagecodecs.ljpeg_encode(pixels, bitspersample=12),

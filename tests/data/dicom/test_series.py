@@ -422,11 +422,45 @@ def test_colour_is_a_picture_of_three_channels(tmp_path: Path) -> None:
     assert (image.header.channels, image.maximum) == (3, 255)
 
 
-def test_a_deflated_file_is_refused_because_it_may_unpack_to_any_size(tmp_path: Path, files: list[Path]) -> None:
-    dataset = dcmread(files[0])
+def deflate(file: Path) -> None:
+    dataset = dcmread(file)
     dataset.file_meta.TransferSyntaxUID = DeflatedExplicitVRLittleEndian
-    dataset.save_as(files[0])
-    assert "slice000.dcm, a deflated file" in refusal(tmp_path / "s")
+    dataset.save_as(file)
+
+
+def test_a_deflated_file_is_read(tmp_path: Path, files: list[Path]) -> None:
+    whole = read_image(tmp_path / "s").pixels
+    deflate(files[0])
+    np.testing.assert_array_equal(read_image(tmp_path / "s").pixels, whole)
+
+
+def test_a_deflated_file_that_unpacks_to_too_much_is_refused(
+    tmp_path: Path, files: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    deflate(files[0])
+    monkeypatch.setattr("perdure.data.dicom.opening._MOST_INFLATED", 200)
+    refused = "slice000.dcm, a deflated file that unpacks to more than 200 bytes; write it"
+    assert refused in refusal(tmp_path / "s")
+    # a group that says that it goes on to the end of the file
+    content = files[0].read_bytes()
+    files[0].write_bytes(content[:140] + (len(content) - 144).to_bytes(4, "little") + content[144:])
+    assert refused in refusal(tmp_path / "s")
+
+
+def test_a_damaged_deflated_file_is_refused(tmp_path: Path, files: list[Path]) -> None:
+    deflate(files[0])
+    content = files[0].read_bytes()
+    for damaged in (content[:-40], content[:400] + b"\xff" * (len(content) - 400)):
+        files[0].write_bytes(damaged)
+        assert "slice000.dcm, which is no readable DICOM file (error)" in refusal(tmp_path / "s")
+
+
+def test_a_deflated_segmentation_beside_slices_is_passed_over(tmp_path: Path, files: list[Path]) -> None:
+    whole = read_image(tmp_path / "s").pixels
+    labels = np.zeros(whole.shape, np.uint8)
+    labels[1, 1, 1] = 1
+    deflate(write_segmentation(tmp_path / "s" / "seg.dcm", files, labels, {1: "ball"}))
+    np.testing.assert_array_equal(read_image(tmp_path / "s").pixels, whole)
 
 
 def test_small_numbers_of_monochrome1_are_bright_in_mr_and_refused_in_ct(tmp_path: Path) -> None:
@@ -437,13 +471,30 @@ def test_small_numbers_of_monochrome1_are_bright_in_mr_and_refused_in_ct(tmp_pat
     assert "numbers of CT and PET have a unit" in refusal(tmp_path / "CT")
 
 
-def test_pixels_cut_short_are_refused(tmp_path: Path, files: list[Path]) -> None:
+def test_pixels_cut_short_are_refused_by_whoever_reads_no_pixels_too(tmp_path: Path, files: list[Path]) -> None:
+    """4 x 5 pixels of two bytes; tag and length take eight bytes in one transfer syntax and twelve in another."""
+    whole = files[0].read_bytes()
+    for content, missing in ((whole[:-5], 1), (whole[: -40 - 12], 48)):
+        files[0].write_bytes(content)
+        assert f"PixelData: found slice000.dcm, which ends {missing} bytes before its pixels do" in refusal(
+            tmp_path / "s"
+        )
+    files[0].write_bytes(whole)
     change(files[0], PixelData=b"1234")
-    with pytest.raises(DataError, match="PixelData: found pixels of slice000.dcm that cannot be decoded"):
+    assert "PixelData: found slice000.dcm, which ends 32 bytes before its pixels do" in refusal(tmp_path / "s")
+
+
+def test_deflated_pixels_cut_short_are_refused(tmp_path: Path, files: list[Path]) -> None:
+    change(files[0], PixelData=b"1234")
+    deflate(files[0])
+    with pytest.raises(DataError, match=r"PixelData: found pixels of slice000\.dcm that cannot be decoded"):
         read_image(tmp_path / "s")
 
 
 def test_too_many_voxels_are_refused_before_they_are_read(tmp_path: Path, files: list[Path]) -> None:
+    dataset = dcmread(files[0])
+    dataset.compress(RLELossless)  # whatever is not compressed would end before its pixels do
+    dataset.save_as(files[0])
     change(files[0], Rows=60_000, Columns=60_000)
     assert "1 frames of 60000 x 60000 pixels in slice000.dcm" in refusal(tmp_path / "s")
 

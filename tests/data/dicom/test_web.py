@@ -209,6 +209,8 @@ def test_the_environment_decides_nothing(
         ("pacs.example/dicom-web", Access(), "must be an address"),
         ("ftp://pacs.example", Access(), "must be an address"),
         ("http://[::1/dicom-web", Access(), "must be an address"),
+        ("http://pacs.example:abc/dicom-web", Access(), "must be an address"),
+        ("http://pacs.example:99999", Access(), "must be an address"),
         ("https://user:word@pacs.example", Access(), "no user or password"),
         ("http://pacs.example", Access(token=TOKEN), "https"),
         ("http://[::2]", Access(token=TOKEN), "https"),

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from highdicom.seg import SegmentationTypeValues
 from pydicom import dcmread
+from pydicom.uid import DeflatedExplicitVRLittleEndian
 
 from dicoms import write_contours, write_picture, write_segmentation, write_series
 from layouts import AFFINE, head, save, write_export
@@ -428,7 +429,9 @@ def test_a_series_without_a_patient_is_refused(source: Path) -> None:
 NOISE = np.random.default_rng(0).bytes(20_000)
 
 
-@pytest.mark.parametrize("damage", ["empty", "noise", "zeros", "cut in its header", "cut in its first element"])
+@pytest.mark.parametrize(
+    "damage", ["empty", "noise", "zeros", "cut in its header", "cut in its first element", "cut in its pixels"]
+)
 @pytest.mark.parametrize("suffix", ["", ".dcm", ".17"])
 def test_a_damaged_last_slice_is_named_and_its_series_is_not_imported_short(
     tmp_path: Path, damage: str, suffix: str
@@ -443,7 +446,7 @@ def test_a_damaged_last_slice_is_named_and_its_series_is_not_imported_short(
     whole = files[-1].read_bytes()
     damaged = {
         "empty": b"", "noise": NOISE, "zeros": bytes(5000), "cut in its header": whole[:300],
-        "cut in its first element": whole[:140],
+        "cut in its first element": whole[:140], "cut in its pixels": whole[:-5],
     }  # fmt: skip
     files[-1].write_bytes(damaged[damage])
     for name, content in (("DICOMDIR", NOISE), ("README", b"by hand\n"), ("a.png", b"\x89PNG\r\n\0"), ("b.txt", b"")):
@@ -466,6 +469,16 @@ def test_a_damaged_file_among_several_series_is_named_and_stops_none(source: Pat
     assert [(len(names), why.partition(";")[0]) for names, why in found.failed.values()] == [
         (1, "content: file 1, which is empty, unreadable or damaged and lies beside DICOM files")
     ]
+
+
+def test_a_deflated_segmentation_is_a_label_and_stops_no_series(source: Path) -> None:
+    label = min(source.rglob("IM900"))
+    dataset = dcmread(label)
+    dataset.file_meta.TransferSyntaxUID = DeflatedExplicitVRLittleEndian
+    dataset.save_as(label)
+    found = find_dicom(source, SALT)
+    assert len(found.cases) == 4
+    assert found.failed == {}
 
 
 def test_a_label_that_is_cut_short_is_named(source: Path) -> None:

@@ -47,9 +47,10 @@ def checked_host(url: str, access: Access) -> str:
     no_address = ConfigurationError("--dicomweb: must be an address such as https://pacs.example/dicom-web.")
     try:
         parts = urlsplit(url)
-    except ValueError as error:  # a bracket that does not close
+        port = parts.port
+    except ValueError as error:  # a bracket that does not close, or a port that is no number up to 65535
         raise no_address from error
-    if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment:
+    if parts.scheme not in ("http", "https") or not parts.hostname or port == 0 or parts.query or parts.fragment:
         raise no_address
     if parts.username is not None or parts.password is not None:
         raise ConfigurationError("--dicomweb: must hold no user or password; give a token by --token-file.")

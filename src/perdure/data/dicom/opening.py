@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
 import struct
 import warnings
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,6 +16,7 @@ from perdure.data.content import refusal
 
 if TYPE_CHECKING:
     from types import ModuleType
+    from typing import BinaryIO
 
     from pydicom import Dataset
 
@@ -29,7 +32,11 @@ _STARTS = (
 )  # fmt: skip
 """Of pictures, archives, documents, programs, databases and text in UTF-16."""
 _NO_TEXT = frozenset(range(32)) - frozenset(b"\t\n\f\r\x1b")
+_PLAIN = ("1.2.840.10008.1.2", "1.2.840.10008.1.2.1", "1.2.840.10008.1.2.2")
+"""Transfer syntaxes whose pixels are not compressed."""
 _DEFLATED = "1.2.840.10008.1.2.1.99"
+_MOST_INFLATED = 2**28
+"""Bytes of a deflated file, unpacked: a small one may unpack to any size."""
 
 
 def looks_like_dicom(path: Path) -> bool:
@@ -66,16 +73,21 @@ def read_dataset(place: Path, file: Path, called: str, *, pixels: bool = False) 
         pixels: whether the pixels are read too.
 
     Raises:
-        DataError: it is no DICOM file, or a damaged one; pydicom is not installed.
+        DataError: it is no DICOM file, or a damaged one, or an image that ends before its pixels do; pydicom is not
+            installed.
     """
     pydicom = _pydicom(place)
     try:
-        with quiet():
+        with quiet(), file.open("rb") as stream:
             syntax = pydicom.filereader.read_file_meta_info(file).get("TransferSyntaxUID")
-            if syntax == _DEFLATED:
-                found = f"{called}, a deflated file"
-                raise refusal(place, found, "a small one may unpack to any size; write it without (dcmconv +te)")
-            dataset: Dataset = pydicom.dcmread(file, stop_before_pixels=not pixels)
+            if syntax == _DEFLATED and _inflates_beyond(stream, _MOST_INFLATED):
+                found = f"{called}, a deflated file that unpacks to more than {_MOST_INFLATED:,} bytes"
+                raise refusal(place, found, "write it without (dcmconv +te)")
+            dataset: Dataset = pydicom.dcmread(stream, stop_before_pixels=not pixels)
+            rest = os.fstat(stream.fileno()).st_size - stream.tell()
+            if not pixels and syntax in _PLAIN and rest < (length := _length_of_pixels(dataset)):
+                found = f"{called}, which ends {length - rest:,} bytes before its pixels do"
+                raise refusal(place, found, "the file was cut off: fetch it again", "PixelData")
             return dataset
     except FileNotFoundError as error:
         raise refusal(place, f"no such file as {called}", "mend the path, or put the file there") from error
@@ -83,6 +95,29 @@ def read_dataset(place: Path, file: Path, called: str, *, pixels: bool = False) 
         # not the message of the error: it may quote any element
         found = f"{called}, which is no readable DICOM file ({type(error).__name__})"
         raise refusal(place, found, "the file is damaged, or of another format: fetch it again") from error
+
+
+def _inflates_beyond(stream: BinaryIO, most: int) -> bool:
+    """Whether a deflated file unpacks to more bytes than that; the stream stays at its beginning."""
+    from pydicom.filereader import read_dataset as elements
+
+    # the group before says how long it is; pydicom goes by where it ends, and so must we
+    stream.seek(_PREAMBLE + len(b"DICM"))
+    before = elements(stream, is_implicit_VR=False, is_little_endian=True, stop_when=lambda tag, *_: tag >> 16 != 2)
+    list(before)  # one that cannot be read would let pydicom begin anew, and end elsewhere
+    inflated = zlib.decompressobj(-zlib.MAX_WBITS).decompress(stream.read(), most + 1)
+    stream.seek(0)
+    return len(inflated) > most
+
+
+def _length_of_pixels(dataset: Dataset) -> int:
+    """How many bytes the pixels of an image take, with tag and length; 0 where it does not say, or is no image."""
+    from pydicom.pixels.utils import get_expected_length
+
+    try:
+        return 0 if no_image(dataset) else int(get_expected_length(dataset)) + 8
+    except damaged():  # whoever looks at the element says what is wrong with it
+        return 0
 
 
 def no_image(dataset: Dataset) -> bool:
@@ -152,6 +187,6 @@ def damaged() -> tuple[type[Exception], ...]:
     from pydicom.errors import BytesLengthException, InvalidDicomError
 
     # as tests with damaged files have shown
-    own = (BytesLengthException, InvalidDicomError, struct.error)
+    own = (BytesLengthException, InvalidDicomError, struct.error, zlib.error)
     plain = (OSError, EOFError, ValueError, TypeError, KeyError, AttributeError, IndexError, NotImplementedError)
     return (*own, *plain, OverflowError, MemoryError, RecursionError)

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 _PYDICOM = {
     "1.2.840.10008.1.2": "",
     "1.2.840.10008.1.2.1": "",
+    "1.2.840.10008.1.2.1.99": "",  # deflated as a whole
     "1.2.840.10008.1.2.2": "",
     "1.2.840.10008.1.2.5": "pydicom",  # run lengths; the plugin of GDCM would do, and is not to be trusted
 }
