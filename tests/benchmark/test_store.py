@@ -13,7 +13,7 @@ from perdure.benchmark.store import Kept, Store
 
 
 @pytest.mark.parametrize(
-    ("name", "called"), [("a/b", "a-b"), ("../../b", "..-..-b"), ("/b", "b"), ("Site A", "site-a")]
+    ("name", "called"), [("a/b", "a-b"), ("../../b", "..-..-b"), ("/b", "-b"), ("Site A", "Site A")]
 )
 def test_scores_of_a_domain_called_like_a_path_stay_in_the_folder(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, called: str

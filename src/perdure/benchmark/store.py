@@ -183,7 +183,9 @@ class Store:
             asked_by: the name of the cell, for the record.
         """
         cases = self.plan.scored[domain.name, split]
-        path = self.folder / "scores" / split / f"{kept.key}-{slug(domain.name)}-{cases}.parquet"
+        # the digest of the cases tells domains apart
+        name = domain.name.replace("/", "-")
+        path = self.folder / "scores" / split / f"{kept.key}-{name}-{cases}.parquet"
         with self._once(path):
             if not path.exists():
                 self._write_read(kept, domain, split, asked_by)
