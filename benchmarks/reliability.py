@@ -163,8 +163,8 @@ def fuzz(arguments: argparse.Namespace) -> None:
 
 
 def soak(arguments: argparse.Namespace) -> None:
-    """Three hundred updates in a row."""
-    for method in SOAKED:
+    """Three hundred updates in a row, by each method or by those that were named."""
+    for method in arguments.method or SOAKED:
         with tempfile.TemporaryDirectory(prefix="perdure-soak-") as folder:
             out = Path(folder) / "out.json"
             words = ["--updates", str(arguments.updates), "--method", method, "--out", str(out)]
@@ -306,6 +306,7 @@ def main() -> None:
     part.add_argument("--folder", type=Path, default=ROOT / "runs" / "fuzz", help="for inputs that led to findings")
     part = parts.add_parser("soak")
     part.add_argument("--updates", type=int, default=300)
+    part.add_argument("--method", action="append", default=[], help="only this one; repeat")
     parts.add_parser("page")
     arguments = options.parse_args()
     if arguments.part == "page":
