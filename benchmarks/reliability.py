@@ -163,8 +163,8 @@ def fuzz(arguments: argparse.Namespace) -> None:
 
 
 def soak(arguments: argparse.Namespace) -> None:
-    """Three hundred updates in a row."""
-    for method in SOAKED:
+    """Three hundred updates in a row, by each method or by those that were named."""
+    for method in arguments.method or SOAKED:
         with tempfile.TemporaryDirectory(prefix="perdure-soak-") as folder:
             out = Path(folder) / "out.json"
             words = ["--updates", str(arguments.updates), "--method", method, "--out", str(out)]
@@ -199,7 +199,8 @@ def tables(found: dict[str, Any]) -> dict[str, str]:
                 "quantity",
                 *(f"`{one['method']}`" for one in found["soak"]),
             ),
-            [[_QUANTITIES[key], *(_grown(key, one["growth"][key]) for one in found["soak"])] for key in _QUANTITIES],
+            [["updates", *(str(one["updates"]) for one in found["soak"])]]
+            + [[_QUANTITIES[key], *(_grown(key, one["growth"]) for one in found["soak"])] for key in _QUANTITIES],
         )
     return made
 
@@ -212,6 +213,8 @@ def _targets() -> set[str]:
 
 _QUANTITIES = {
     "resident_bytes": "resident memory, MiB",
+    "allocated_bytes": "of it in use, as glibc counts it, MiB",
+    "python_blocks": "Python's own blocks, thousands",
     "open_files": "open files",
     "threads": "threads",
     "weights_bytes": "`weights.safetensors`, kB",
@@ -220,14 +223,19 @@ _QUANTITIES = {
     "ledger_bytes": "ledger, kB",
 }
 
+_UNITS = {"resident_bytes": 2**20, "allocated_bytes": 2**20, "python_blocks": 1000}
 
-def _grown(key: str, one: dict[str, float]) -> str:
-    unit = 2**20 if key == "resident_bytes" else 1000 if key.endswith("_bytes") else 1
-    figures = (one[which] / unit for which in ("from", "to", "a_hundred"))
+
+def _grown(key: str, growth: dict[str, dict[str, float]]) -> str:
+    if key not in growth:
+        return "not yet"
+    unit = _UNITS.get(key, 1000 if key.endswith("_bytes") else 1)
+    figures = (growth[key][which] / unit for which in ("from", "to", "a_hundred"))
     return ", ".join(f"{figure + 0.0:.2f}".removesuffix(".00") for figure in figures).replace("-0,", "0,")
 
 
 def _fault_rows(rows: Sequence[dict[str, Any]]) -> Iterator[list[str]]:
+    above = ""
     for kind, said in KINDS.items():
         of_kind = [row for row in rows if row.get("kind") == kind]
         if of_kind:
@@ -236,7 +244,9 @@ def _fault_rows(rows: Sequence[dict[str, Any]]) -> Iterator[list[str]]:
                 sum(row[key] for row in of_kind) for key in ("operations", "times", "stopped")
             )
             tried = f"at {times:,} of {operations:,} moments" if kind in AT_MOMENTS else f"{times:,} times"
-            yield [said, commands, tried, *_numbers(stopped, sum(len(row["wrong"]) for row in of_kind))]
+            # two dozen names once, not in every line
+            named, above = "the same" if commands == above else commands, commands
+            yield [said, named, tried, *_numbers(stopped, sum(len(row["wrong"]) for row in of_kind))]
 
 
 def _numbers(*numbers: int) -> list[str]:
@@ -306,6 +316,7 @@ def main() -> None:
     part.add_argument("--folder", type=Path, default=ROOT / "runs" / "fuzz", help="for inputs that led to findings")
     part = parts.add_parser("soak")
     part.add_argument("--updates", type=int, default=300)
+    part.add_argument("--method", action="append", default=[], help="only this one; repeat")
     parts.add_parser("page")
     arguments = options.parse_args()
     if arguments.part == "page":

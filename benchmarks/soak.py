@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import csv
+import ctypes
 import gc
 import io
 import json
@@ -124,6 +125,8 @@ def measured(release: Path) -> dict[str, int]:
     sizes = {file.stem: file.stat().st_size for file in release.iterdir()}
     return {
         "resident_bytes": process.memory_info().rss,
+        "allocated_bytes": allocated(),
+        "python_blocks": sys.getallocatedblocks(),
         "open_files": process.num_fds(),
         "threads": process.num_threads(),
         "weights_bytes": sizes["weights"],
@@ -131,6 +134,24 @@ def measured(release: Path) -> dict[str, int]:
         "record_bytes": sizes["release"],
         "ledger_bytes": (release.parent / "ledger.jsonl").stat().st_size,
     }
+
+
+class _Mallinfo(ctypes.Structure):
+    """Of mallinfo2(3)."""
+
+    _fields_ = [
+        (name, ctypes.c_size_t)
+        for name in ("arena", "ordblks", "smblks", "hblks", "hblkhd", "usmblks", "fsmblks", "uordblks", "fordblks",
+                     "keepcost")
+    ]  # fmt: skip
+
+
+def allocated() -> int:
+    """Bytes that glibc has handed out and not got back: what is kept free for later does not count."""
+    mallinfo = ctypes.CDLL(None).mallinfo2
+    mallinfo.restype = _Mallinfo
+    found = mallinfo()
+    return int(found.uordblks + found.hblkhd)
 
 
 def growth(values: list[float]) -> dict[str, float]:

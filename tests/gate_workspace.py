@@ -44,6 +44,25 @@ KAPPA_PLAN = {
 }
 
 
+def mild_plan(method: str, batch_norm: str) -> str:
+    """The text of a plan for an update from domain a to b by which no change is too large."""
+    return f"""format = 1
+name = "plan"
+metric = "dice"
+earlier = ["a"]
+[modifications]
+methods = ["{method}"]
+domains = ["b"]
+batch_norm = ["{batch_norm}"]
+[non_inferiority]
+margin = 0.9
+[drift]
+margin = 0.9
+[gain]
+minimum = -0.9
+"""
+
+
 def plan_of(content: Mapping[str, Any]) -> PlanFile:
     text = json.dumps(content)
     return PlanFile(

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import errno
 import os
+import re
+import stat
 from pathlib import Path
 
 import pytest
@@ -49,3 +51,18 @@ def test_a_salt_that_another_process_made_meanwhile_stays(
         new_salt(tmp_path / "salt")
     assert read_salt(tmp_path / "salt") == salt
     assert [path.name for path in tmp_path.iterdir()] == ["salt"]
+
+
+def test_a_disk_that_fails_when_the_folder_is_flushed_is_told_with_the_salt(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    flushed = os.fsync
+
+    def failing(descriptor: int) -> None:
+        if stat.S_ISDIR(os.fstat(descriptor).st_mode):
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        flushed(descriptor)
+
+    monkeypatch.setattr(os, "fsync", failing)
+    with pytest.raises(OSError, match=re.escape(str(tmp_path / "salt"))):
+        new_salt(tmp_path / "salt")

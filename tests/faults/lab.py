@@ -220,6 +220,8 @@ def _imported() -> None:
     import matplotlib as mpl
     import monai.bundle
     import monai.networks.nets
+    import onnxruntime
+    import onnxscript
     import torch
     import torch.utils.tensorboard
 
@@ -229,11 +231,13 @@ def _imported() -> None:
     import perdure.data.importing
     import perdure.evaluation.evaluate
     import perdure.evidence.exchange.bundle
+    import perdure.evidence.exchange.nnunet
+    import perdure.evidence.exchange.onnx_file
     import perdure.evidence.report
     import perdure.update
     from perdure.data.augmentation import Augmentation
 
-    assert (highdicom, mpl, monai, perdure.benchmark, Augmentation) is not None
+    assert (highdicom, mpl, monai, onnxruntime, onnxscript, perdure.benchmark, Augmentation) is not None
     torch.set_num_threads(1)
 
 

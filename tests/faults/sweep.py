@@ -15,15 +15,18 @@ from typing import Any
 
 import nibabel as nib
 import numpy as np
+import onnx
 import pydicom
 import torch
 from pydicom.pixels import pixel_array
 
 import layouts
+import nnunet_folder
 import synthetic
 from dicoms import write_series
 from faults.lab import JUMPS, Lab, Ran
-from perdure.data.importing import Chosen, find_dicom, find_nnunet
+from gate_workspace import mild_plan
+from perdure.data.importing import Chosen, find_bids, find_decathlon, find_dicom, find_nnunet
 from perdure.data.importing.folder import imported
 from perdure.data.importing.found import Found
 from perdure.data.pseudonyms import read_salt
@@ -33,22 +36,6 @@ from perdure.evidence.gate.verdict import Verdict
 from perdure.evidence.ledger.ledger import FILE, Ledger
 from perdure.evidence.ledger.workspace import release_folders
 from perdure.release import read_identity
-
-PLAN = """format = 1
-name = "plan"
-metric = "dice"
-earlier = ["a"]
-[modifications]
-methods = ["mas-lr"]
-domains = ["b"]
-batch_norm = ["target"]
-[non_inferiority]
-margin = 0.9
-[drift]
-margin = 0.9
-[gain]
-minimum = -0.9
-"""
 
 Digest = Callable[[Path], Any]
 
@@ -246,7 +233,10 @@ class World:
     def _give(self) -> None:
         """Makes what clinical formats begin with: folders in other layouts, volumes, a release that segments them."""
         layouts.write_nnunet(self.given / "nnunet", cases=4, test=1)
+        layouts.write_decathlon(self.given / "msd")
+        layouts.write_bids(self.given / "bids", subjects=("01", "02"))
         layouts.write_export(self.given / "export", patients=("MRN-1", "MRN-2", "MRN-3"))
+        nnunet_folder.write(self.given / "trained", nnunet_folder.network())
         volumes = synthetic.write_volumes(self.given / "volumes", cases=(1, 1, 1), shape=(12, 14, 13))
         write_series(self.given / "series", layouts.head(0)[0], layouts.AFFINE)
         where = ("--data", volumes, "--cache", self.given / "cache", "--domain", "scanner-a")
@@ -260,13 +250,18 @@ class World:
         def predict(*more: object) -> tuple[object, ...]:
             return "predict", "--release", self.given / "release", *more
 
-        yield Scenario(
-            "import",
-            lambda work: ("import", "nnunet", self.given / "nnunet", "--out", work / "heads", "--salt",
-                          work / "private" / "salt"),
-            lambda work: _imported(work, "heads", find_nnunet(self.given / "nnunet")),
-            done="nothing is overwritten",
-        )  # fmt: skip
+        def imports(name: str, layout: str, find: Callable[[Path], Found]) -> Scenario:
+            return Scenario(
+                name,
+                lambda work: ("import", layout, self.given / layout, "--out", work / layout, "--salt",
+                              work / "private" / "salt"),
+                lambda work: _imported(work, layout, find(self.given / layout)),
+                done="nothing is overwritten",
+            )  # fmt: skip
+
+        yield imports("import", "nnunet", find_nnunet)
+        yield imports("import msd", "msd", find_decathlon)
+        yield imports("import bids", "bids", find_bids)
         yield Scenario(
             "import dicom",
             lambda work: ("import", "dicom", self.given / "export", "--out", work / "series", "--salt",
@@ -288,6 +283,19 @@ class World:
             done="nothing is overwritten",
         )  # fmt: skip
         yield Scenario(
+            "adopt nnunet",
+            lambda work: ("adopt", "--nnunet", self.given / "trained", "--data", self.given / "volumes", "--cache",
+                          work / "cache", "--domain", "scanner-a", "--out", work / "from-nnunet"),
+            lambda work: (_tensors(work / "from-nnunet"), _actions(work, "adopted")),
+            done="nothing is overwritten",
+        )  # fmt: skip
+        yield Scenario(
+            "export onnx",
+            lambda work: ("export", work / "from-nnunet", "--format", "onnx", "--out", work / "network.onnx"),
+            lambda work: (work / "network.onnx").read_bytes(),
+            done="nothing is overwritten",
+        )
+        yield Scenario(
             "predict volumes",
             lambda work: predict("--input", self.given / "volumes" / "images", "--out", work / "labels", "--format",
                                  "nifti", "--probabilities", "--volumes"),
@@ -298,6 +306,19 @@ class World:
             lambda work: predict("--input", self.given / "series", "--out", work / "seg", "--format", "dicom-seg"),
             lambda work: [_segments(path) for path in sorted((work / "seg").rglob("*.dcm"))],
         )
+        yield Scenario(
+            "predict mgz",
+            lambda work: predict(
+                "--input", self.given / "volumes" / "images", "--out", work / "mgz", "--format", "mgz"
+            ),
+            lambda work: _contents(work / "mgz", "*.mgz"),
+        )
+        yield Scenario(
+            "predict bids",
+            lambda work: predict("--input", self.given / "bids", "--match", "*_T1w.nii.gz", "--out", work / "derived",
+                                 "--format", "bids", "--probabilities"),
+            lambda work: (_contents(work / "derived", "sub-*"), sorted(p.name for p in work.glob("derived/[!.]*"))),
+        )  # fmt: skip
 
 
 def _is_named(ran: Ran) -> bool:
@@ -310,7 +331,7 @@ def _is_named(ran: Ran) -> bool:
 def _plan(work: Path) -> Path:
     # written when the command is put together: the plan itself is no part of what fails
     if not (work / "PLAN.toml").exists():
-        (work / "PLAN.toml").write_text(PLAN)
+        (work / "PLAN.toml").write_text(mild_plan("mas-lr", "target"))
     return work / "PLAN.toml"
 
 
@@ -348,6 +369,10 @@ def _bundle(folder: Path) -> Any:
     weights = torch.load(folder / "models" / "model.pt", weights_only=True)
     del files["models/model.pt"]
     return files, {name: tensor.tolist() for name, tensor in weights.items()}
+
+
+def _voxels(path: Path) -> Any:
+    return np.asarray(nib.load(path).dataobj)
 
 
 def _segments(path: Path) -> Any:
@@ -390,13 +415,19 @@ _EXPORTED = ("configs", "models", "docs/README.md", "scripts", "LICENSE")
 
 def _half_written_elsewhere(work: Path) -> Iterator[str]:
     """The same of what is in the formats of others."""
-    for name, parts in (("heads", _IMPORTED), ("series", (*_IMPORTED, "series")), ("bundle", _EXPORTED)):
+    wholes = dict.fromkeys(("nnunet", "msd", "bids"), _IMPORTED)
+    wholes |= {"series": (*_IMPORTED, "series"), "bundle": _EXPORTED}
+    for name, parts in wholes.items():
         if (work / name).exists() and (missing := [part for part in parts if not (work / name / part).exists()]):
             yield f"half written: {name}: without {', '.join(missing)}"
     for pattern, read in (
         ("bundle/models/*.pt", lambda path: torch.load(path, weights_only=True)),
         ("bundle/*/*.json", lambda path: json.loads(path.read_text())),
-        ("labels/**/*.nii.gz", lambda path: np.asarray(nib.load(path).dataobj)),
+        ("*.onnx", onnx.load),
+        ("labels/**/*.nii.gz", _voxels),
+        ("mgz/**/*.mgz", _voxels),
+        ("derived/**/*.nii.gz", _voxels),
+        ("derived/**/*.json", lambda path: json.loads(path.read_text())),
         ("seg/**/*.dcm", _segments),
         ("private/salt", read_salt),
     ):

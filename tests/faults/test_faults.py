@@ -37,11 +37,17 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
         ("rollback", "kill", (0.5,)),
         ("key", "kill", (0.5, 0.7)),
         ("import", "error", (0.2,)),
+        ("import msd", "kill", (0.7,)),
+        ("import bids", "full", (0.5,)),
         ("import dicom", "kill", (0.8,)),
         ("export", "full", (0.5,)),
         ("adopt", "kill", (0.7,)),
+        ("adopt nnunet", "full", (0.9,)),
+        ("export onnx", "kill", (0.6,)),
         ("predict volumes", "kill", (0.6,)),
         ("predict dicom-seg", "error", (0.6,)),
+        ("predict mgz", "full", (0.6,)),
+        ("predict bids", "kill", (0.5,)),
     ],
 )
 def test_a_command_that_failed_leaves_nothing_half_written_and_goes_on(

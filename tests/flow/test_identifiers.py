@@ -18,30 +18,14 @@ import fakes
 import synthetic
 from command import Command, quietly
 from dicoms import write_series
+from gate_workspace import mild_plan
 from layouts import AFFINE, head
 from perdure.benchmark.grid import recordable
 from perdure.data.dicom.writing import Origin, segmentation_file
 from perdure.errors import DataError, DivergenceError, Problem
 
 PLANTED = ("Mueller_Hans", "19510203", "Oberpfaffenhofen")
-PLAN = """format = 1
-name = "plan"
-metric = "dice"
-earlier = ["a"]
-[modifications]
-methods = ["dsbn"]
-domains = ["b"]
-batch_norm = ["per-domain"]
-[non_inferiority]
-margin = 0.9
-[drift]
-margin = 0.9
-[gain]
-minimum = -0.9
-[floors]
-subject = 0.99
-subject_loss = 0.0001
-"""
+PLAN = mild_plan("dsbn", "per-domain") + "[floors]\nsubject = 0.99\nsubject_loss = 0.0001\n"
 
 NAMED = ("scores.parquet", "verdict.json", "named.html", "named.json", "volumes.csv")
 """Scores, the subject that a floor of the plan is about, a report on them that was not asked to leave names out, and

@@ -13,14 +13,15 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from safetensors import SafetensorError
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 import fakes
+from counted import calls
 from perdure.errors import NetworkError, ReleaseError
 from perdure.models import NetworkSpec, QuickNAT
 from perdure.release import Accumulated, Memory, Release, read_identity
-from perdure.release.release import measures_of, with_id
+from perdure.release.release import measures_of, norms_in, with_id
 from perdure.release.sameness import predicts_alike
 from perdure.update import consolidate
 from reference.domains import contract, segmenter, state, tensors_of
@@ -294,6 +295,25 @@ def test_several_measures_keep_apart(release: Release, tmp_path: Path) -> None:
     assert back.measures["mas-other"].settings == {"measure": "Other"}
 
 
+def test_weights_that_lie_alone_are_written_from_where_they_lie(
+    release: Release, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A copy of all would take as much memory again as the release has."""
+    written: dict[Path, dict[str, Tensor]] = {}
+
+    def watched(tensors: dict[str, Tensor], path: Path) -> None:
+        written[path] = tensors
+        save_file(tensors, path)
+
+    monkeypatch.setattr("perdure.release.release.save_file", watched)
+    release.save(tmp_path / "release")
+    weights, memory = written.values()
+    own = release.model.state_dict()
+    assert all(weights[name].data_ptr() == own[name].data_ptr() for name in own)
+    importance = release.memory.measures["mas"].weights
+    assert all(memory[f"importance/mas/{name}"].data_ptr() == importance[name].data_ptr() for name in importance)
+
+
 def test_shared_and_transposed_weights_are_saved(release: Release, tmp_path: Path) -> None:
     """Tensors that share storage, or lie otherwise in memory, have to be copied first."""
     model = Tied()
@@ -414,6 +434,16 @@ def test_a_domain_may_be_called_as_another_with_something_behind_a_slash(release
     assert back.keys() == norms.keys()
     assert all(same(back[domain], norms[domain]) for domain in norms)
     assert predicts_alike(tmp_path / "release", tmp_path / "release", "site-a")
+
+
+def test_twice_as_many_domains_take_twice_as_long_to_sort_their_batch_norms() -> None:
+    def steps(number: int) -> int:
+        domains = [f"site-{n}" for n in range(number)]
+        flat = {f"norm/{domain}/{name}": torch.zeros(1) for domain in domains for name in ("0.weight", "0.bias")}
+        identity = fakes.release(nn.Identity(), contract(), learnt=domains).identity
+        return calls(lambda: norms_in(flat, identity))
+
+    assert steps(80) < 2.2 * steps(40)
 
 
 def test_a_batch_norm_of_a_domain_that_was_not_learnt_is_refused(release: Release, tmp_path: Path) -> None:

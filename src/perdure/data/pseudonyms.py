@@ -47,6 +47,9 @@ def new_salt(path: Path) -> bytes:
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
+    except OSError as error:  # the system names no file where what is open cannot be flushed
+        error.filename = error.filename or str(path)
+        raise
     finally:
         unfinished.unlink(missing_ok=True)
     return salt

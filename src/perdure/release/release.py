@@ -182,8 +182,14 @@ def with_id(identity: Identity) -> Identity:
 
 
 def _plain(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    # a copy each, because safetensors refuses tensors that share storage
-    return {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
+    plain, storages = {}, set()
+    for name, tensor in tensors.items():
+        own = tensor.detach().cpu().contiguous()
+        storage = own.untyped_storage().data_ptr()
+        # safetensors refuses tensors that share storage; all others are written from where they lie
+        plain[name] = own.clone() if storage in storages else own
+        storages.add(storage)
+    return plain
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:
@@ -231,14 +237,16 @@ def norms_in(flat: Mapping[str, Tensor], identity: Identity) -> dict[str, dict[s
     Raises:
         ReleaseError: if there is one of a domain that the release does not know.
     """
-    # the longest first: `site` and `site/3T` may both be domains
-    prefixes = sorted((f"norm/{seen.domain}/" for seen in identity.domains), key=len, reverse=True)
     norms: dict[str, dict[str, Tensor]] = {seen.domain: {} for seen in identity.domains}
+    # the longest first: `site` and `site/3T` may both be domains. By length, not one domain after the other: there may
+    # be hundreds, with a hundred tensors each
+    lengths = sorted({len(domain) for domain in norms}, reverse=True)
     for name in (name for name in flat if name.startswith("norm/")):
-        prefix = next((one for one in prefixes if name.startswith(one)), None)
-        if prefix is None:
+        own = name.removeprefix("norm/")
+        domain = next((own[:n] for n in lengths if own[:n] in norms and own[n : n + 1] == "/"), None)
+        if domain is None:
             raise ReleaseError(f"{MEMORY}: {name}: a batch norm of a domain that the release has not learnt.")
-        norms[prefix.removeprefix("norm/")[:-1]][name.removeprefix(prefix)] = flat[name]
+        norms[domain][own[len(domain) + 1 :]] = flat[name]
     return norms
 
 
@@ -275,13 +283,14 @@ def _memory(
 
 def _check_memory(memory: Memory, model: nn.Module, path: Path) -> None:
     """Passes if every tensor is one number a value of the network, or an average over some of its axes."""
+    parameters, state = dict(model.named_parameters()), model.state_dict()
     for measure in memory.measures.values():
-        _check_shapes(measure.weights, dict(model.named_parameters()), path)
-        _check_shapes(measure.latest, dict(model.named_parameters()), path)
-        _check_shapes(measure.centre, dict(model.named_parameters()), path)
-    _check_shapes(memory.frozen, dict(model.named_parameters()), path)
+        _check_shapes(measure.weights, parameters, path)
+        _check_shapes(measure.latest, parameters, path)
+        _check_shapes(measure.centre, parameters, path)
+    _check_shapes(memory.frozen, parameters, path)
     for norm in memory.norms.values():
-        _check_shapes(norm, model.state_dict(), path)
+        _check_shapes(norm, state, path)
     _check_shapes(memory.statistics, dict(model.named_buffers()), path)
 
 

@@ -10,13 +10,16 @@ from typing import Any, get_args
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+import fakes
 import perdure
 import synthetic
 from audited import Sealed, domain_in
+from counted import calls
 from perdure.errors import ReleaseError
 from perdure.evidence.audit import Kind, Objection, audit
+from perdure.evidence.audit.tensors import memory_objections
 from perdure.importance import MAS, SI, Fisher, Uniform
 from perdure.methods import measure_named
 from perdure.models import NetworkSpec
@@ -437,3 +440,15 @@ def test_a_record_that_is_no_json_is_a_failure(line: Path, tmp_path: Path, conte
     (tmp_path / "r" / RECORD).write_text(content)
     with pytest.raises(ReleaseError, match="release.json: damaged"):
         audit(tmp_path / "r")
+
+
+def test_twice_as_many_domains_take_twice_as_long_to_look_at() -> None:
+    network = nn.Sequential(nn.BatchNorm2d(1))
+
+    def steps(number: int) -> int:
+        domains = [f"site-{n}" for n in range(number)]
+        memory = {f"norm/{one}/{name}": value for one in domains for name, value in network.state_dict().items()}
+        identity = fakes.release(network, fakes.picture_contract(), learnt=domains).identity
+        return calls(lambda: list(memory_objections(memory, network, identity)))
+
+    assert steps(80) < 2.2 * steps(40)

@@ -73,9 +73,10 @@ def memory_objections(memory: Mapping[str, Tensor], network: nn.Module, identity
     allowed |= {
         f"{kind}/{key}/": parameters for kind in ("importance", "latest", "centre") for key in identity.measures
     }
+    lengths = sorted({len(prefix) for prefix in allowed}, reverse=True)
     for name, tensor in memory.items():
         yield from _values(MEMORY, name, tensor)
-        prefix = max((one for one in allowed if name.startswith(one)), key=len, default="")
+        prefix = next((name[:n] for n in lengths if name[:n] in allowed), "")
         like = allowed.get(prefix, {}).get(name.removeprefix(prefix))
         if like is None:
             yield _foreign(MEMORY, name, tensor, identity, "a memory of this network has no such tensor")
