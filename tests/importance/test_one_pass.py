@@ -134,6 +134,53 @@ def test_a_layer_gives_each_sample_its_own_gradient(
         torch.testing.assert_close(found[name], value, rtol=1e-10, atol=1e-12)
 
 
+class Tokens(nn.Module):
+    """Takes the tokens of all samples for a batch of their own: with one a sample they cannot be told from samples."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.each, self.last = nn.Linear(4, 6), nn.Linear(6, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        each = self.each(x.reshape(-1, 4)).square().reshape(*x.shape[:2], 6)
+        found: Tensor = self.last(each.mean(dim=1))
+        return found
+
+
+class Chosen(nn.Module):
+    """Has a layer that sees those samples alone which lie above 0."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.all, self.some = nn.Linear(4, 2), nn.Linear(4, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        above = (x[:, 0] > 0).nonzero()[:, 0]
+        found: Tensor = self.all(x).index_add(0, above, self.some(x[above]))
+        return found
+
+
+@pytest.mark.parametrize(
+    ("kind", "batches"),
+    [
+        (Tokens, [torch.randn(3, 1, 4), torch.randn(5, 7, 4)]),
+        (Chosen, [torch.ones(3, 4), torch.tensor([[1.0], [-1], [1], [-1]]).expand(4, 4)]),
+        (Chosen, [-torch.ones(3, 4), torch.ones(2, 4)]),
+    ],
+)
+def test_what_a_layer_no_longer_sees_sample_by_sample_is_measured_so(
+    kind: type[nn.Module], batches: list[Tensor]
+) -> None:
+    model = kind().double()
+    batches = [batch.double() for batch in batches]
+    count = sum(map(len, batches))
+    each = [plainly(model, batch, torch.abs) for batch in batches]
+    found = mean_over_terms(model, batches, two_terms, torch.abs, one_process)
+    for name, value in found.items():
+        expected = sum(one[name] * len(batch) / count for one, batch in zip(each, batches, strict=True))
+        torch.testing.assert_close(value, expected, rtol=1e-10, atol=1e-12)
+
+
 def test_no_more_samples_go_together_than_fit_into_memory_that_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     model = nn.Sequential(nn.Conv2d(1, 2, 3), nn.Flatten(), nn.Linear(72, 2)).double()
     inputs = torch.randn(9, 1, 8, 8, dtype=torch.float64)

@@ -33,13 +33,19 @@ class OnePass:
         self.largest = 1
         """Bytes of the largest input or output of a layer so far, for each sample."""
         self._root = torch.zeros((), requires_grad=True)
+        self._samples = 0
         self._uses: Counter[str] = Counter()
         self._several: dict[str, Tensor] = {}
         self._receive: Callable[[str, Gradient], None] | None = None
 
     def forward(self, model: nn.Module, inputs: Tensor) -> Tensor:
-        """The output, from which `gradients` may be asked for until the next call."""
+        """The output, from which `gradients` may be asked for until the next call.
+
+        Raises:
+            OutOfReach: a layer takes or gives something else than one thing a sample.
+        """
         self._uses.clear()
+        self._samples = len(inputs)
         return cast("Tensor", model(inputs))
 
     def gradients(self, value: Tensor, receive: Callable[[str, Gradient], None], more: bool) -> None:
@@ -76,7 +82,7 @@ class OnePass:
                 handle.remove()
 
     def _keep(self, layer: nn.Module, args: tuple[Any, ...], output: Tensor) -> Tensor:
-        if len(args) != 1 or not isinstance(output, Tensor):
+        if len(args) != 1 or not all(isinstance(one, Tensor) and self._is_by_sample(one) for one in (args[0], output)):
             raise OutOfReach
         names = self._owners[layer]
         self._uses.update(names.values())
@@ -86,6 +92,9 @@ class OnePass:
         self.largest = max(self.largest, x.nbytes // len(x), output.nbytes // len(output))
         output.register_hook(partial(self._arrived, layer, x.detach(), x._version))
         return output
+
+    def _is_by_sample(self, tensor: Tensor) -> bool:
+        return tensor.ndim > 0 and len(tensor) == self._samples > 0
 
     def _arrived(self, layer: nn.Module, x: Tensor, version: int, g: Tensor) -> None:
         if x._version != version:

@@ -184,7 +184,10 @@ class _Sums:
             self._one_by_one(self.totals, inputs[start:], None if target is None else target[start:])
         else:
             for part in self._parts(self._pass, start, inputs):
-                self._together(self._pass, self.totals, inputs[part], None if target is None else target[part])
+                own = inputs[part], None if target is None else target[part]
+                if self._pass is None or not self._together(self._pass, self.totals, *own):
+                    self._pass = None
+                    self._one_by_one(self.totals, *own)
         self.count += len(inputs)
 
     def _parts(self, together: OnePass, start: int, inputs: Tensor) -> Iterator[slice]:
@@ -213,7 +216,8 @@ class _Sums:
         self, plain: ParamDict, together: OnePass, inputs: Tensor, target: Tensor | None, share: float
     ) -> bool:
         fast = self._zeros()
-        self._together(together, fast, inputs, target)
+        if not self._together(together, fast, inputs, target):
+            return False
         floor = max(float(total.mean()) for total in plain.values()) * NOISE
         return all(
             float((fast[name] - total).abs().mean()) <= max(float(total.mean()) * share, floor)
@@ -234,10 +238,14 @@ class _Sums:
                         # float64 before the transform: the square of a small gradient would be 0 in its own type
                         total += scale * self.transform(gradient.double())
 
-    def _together(self, together: OnePass, totals: ParamDict, inputs: Tensor, target: Tensor | None) -> None:
+    def _together(self, together: OnePass, totals: ParamDict, inputs: Tensor, target: Tensor | None) -> bool:
+        """Adds samples from one pass; False, and nothing added, where one pass is out of reach of these."""
         with together.watched():
-            with torch.autocast(inputs.device.type, torch.bfloat16, enabled=self._in_half):
-                output = _one_tensor(together.forward(self.model, inputs))
+            try:
+                with torch.autocast(inputs.device.type, torch.bfloat16, enabled=self._in_half):
+                    output = _one_tensor(together.forward(self.model, inputs))
+            except OutOfReach:
+                return False
             output = output.float() if self._in_half else output
             every = list(self.terms(inputs, output, target))
             for place, (value, weight) in enumerate(every, 1):
@@ -246,6 +254,7 @@ class _Sums:
                     _add_up(totals[name], gradient, len(inputs), weight, self.transform)
 
                 together.gradients(value.sum(), receive, place < len(every))
+        return True
 
     def _zeros(self) -> ParamDict:
         return {name: torch.zeros_like(p, dtype=torch.float64) for name, p in self.parameters.items()}
