@@ -21,7 +21,7 @@ PARTS = {
     "prediction": "4. Prediction",
     "evaluation": "5. Evaluation",
     "startup": "6. Start-up",
-    "growth": "Growth: the exponent of time and of memory",
+    "growth": "Growth: the exponent of time and of memory, over the larger half of the points",
     "roofline": "What the machine allows",
 }
 
@@ -71,6 +71,7 @@ def _importance() -> Iterator[Goal]:
         if network != "quicknat-256":
             what = f"MAS, in a command's process: {size}"
             yield Goal(f"importance/command/{network}", what, f"{STEP}, in a process of its own", bound)
+            yield Goal(f"importance/half/{network}", f"MAS in half precision, as it is asked for: {size}", STEP)
         yield Goal(f"importance/loop/{network}", f"MAS, sample by sample: {size}", STEP)
     for name, what in (
         ("conv", "2 convolutions of 8 filters, 64 x 16²"),
@@ -195,7 +196,8 @@ def _growth() -> Iterator[Goal]:
     yield Goal("growth/domains-memory", "bytes of the memory: 1 to 64 earlier domains", "", flat, form="short")
     yield Goal("growth/volume", "`predict_files`: 32³ to 256³ voxels", "", linear)
     yield Goal("growth/volume-memory", "its peak memory", "", linear)
-    yield Goal("growth/classes", "Dice of 128³ voxels: 2 to 250 classes", "", linear, form="short")
+    yield Goal("growth/classes", "Dice of 128³ voxels: 2 to 250 classes", "", linear)
+    yield Goal("growth/classes-memory", "its peak memory", "", linear)
     yield Goal("growth/classes-training", "a training step of a QuickNAT: 2 to 250 classes", "", linear)
     yield Goal("growth/parameters", "MAS: 1e5 to 1e8 parameters", "", linear)
     yield Goal("growth/parameters-step", "a protected step of SGD (MAS-LR): 1e5 to 1e8 parameters", "", linear)

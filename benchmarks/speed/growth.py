@@ -120,10 +120,21 @@ def _peak_of_volume(extent: int, options: Options) -> list[float]:
 
 def classes(options: Options) -> Mapping[str, Found]:
     """Dice of one volume with ever more classes in it."""
-    pixels, draw = options.pick(16, 128, 128), np.random.default_rng(0)
-    maps = {number: draw.integers(0, number, (2, pixels, pixels, pixels), np.uint8) for number in CLASSES}
-    works = {number: (lambda n=number, m=two: dice(m[0], m[1], n)) for number, two in maps.items()}
-    return grown("growth/classes", works, options.pick(1, 5, 11), options)
+    works = {number: _overlap(number, options) for number in CLASSES}
+    return grown("growth/classes", works, options.pick(1, 5, 11), options, memory="classes")
+
+
+def _overlap(number: int, options: Options) -> Callable[[], object]:
+    shape, draw = (options.pick(16, 128, 128),) * 3, np.random.default_rng(0)
+    one, other = (draw.integers(0, number, shape, np.uint8) for _ in range(2))
+    return lambda: dice(one, other, number)
+
+
+def _peak_of_classes(number: int, options: Options) -> list[float]:
+    work = _overlap(number, options)
+    used = Memory(options.device)
+    work()
+    return [used.peak()]
 
 
 def classes_in_training(options: Options) -> Mapping[str, Found]:
@@ -216,6 +227,8 @@ def _alone() -> Iterator[tuple[str, Alone]]:
         yield f"volume/{extent**3}", lambda options, e=extent: _peak_of_volume(e, options)
     for number in WIDTHS:
         yield f"parameters/{number}", lambda options, n=number: _peak_of_parameters(n, options)
+    for number in CLASSES:
+        yield f"classes/{number}", lambda options, n=number: _peak_of_classes(n, options)
     for number in CASES:
         yield f"cases/{number}", lambda options, n=number: _peak_of_cases(n, options)
 
@@ -223,7 +236,7 @@ def _alone() -> Iterator[tuple[str, Alone]]:
 ALL = (
     Measure(("growth/domains", "growth/domains-memory"), domains),
     Measure(("growth/volume", "growth/volume-memory"), voxels),
-    Measure(("growth/classes",), classes),
+    Measure(("growth/classes", "growth/classes-memory"), classes),
     Measure(("growth/classes-training",), classes_in_training),
     Measure(("growth/parameters", "growth/parameters-memory"), parameters),
     Measure(("growth/parameters-step",), parameters_of_a_step),

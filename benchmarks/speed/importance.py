@@ -16,14 +16,16 @@ from script import Measure, Options, run
 from timing import Memory, alone, as_a_command, clock, over, paired, several, side_by_side
 from torch import Tensor, nn
 from torch.nn import functional
-from workloads import smooth, workload
+from workloads import Workload, smooth, workload
 
 from perdure.importance import MAS, Fisher, Importance, per_sample
 
 BATCHES = 16
 """Of a whole call: 64 samples of a QuickNAT."""
 
-MEASURES: dict[str, Importance] = {"mas": MAS(), "fisher": Fisher("dataset"), "loop": MAS()}
+MEASURES: dict[str, Importance] = {
+    "mas": MAS(), "fisher": Fisher("dataset"), "loop": MAS(), "half": MAS(precision="bf16-mixed"),
+}  # fmt: skip
 
 
 class InTurns:
@@ -79,12 +81,20 @@ def beside_a_step(network: str, measure: str, options: Options) -> Mapping[str, 
     else:
         MEASURES[measure].estimate(own.model, turns)
     note = f"{statistics.median(turns.plain):.2f} s a plain step"
+    if measure == "half":
+        note += f"; {_off(own):.1%} off, the mean of a parameter where it is largest"
     found = {f"importance/{measure}/{network}": Found(tuple(over(turns.measured[1:], turns.plain[1:])), note)}
     if measure == "mas":
         whole = sum(turns.measured) / sum(turns.plain)
         note = "the first batch is measured in both ways, so that a wrong rule cannot pass"
         found[f"importance/call/{network}"] = Found((whole,), note)
     return found
+
+
+def _off(own: Workload) -> float:
+    """How far half precision is off in the parameter where it is most, as a share of its mean importance."""
+    exact, fast = (MEASURES[name].estimate(own.model, [own.batch]) for name in ("mas", "half"))
+    return max(float((fast[name] - value).abs().mean() / value.mean()) for name, value in exact.items())
 
 
 def command(network: str, options: Options) -> Mapping[str, Found]:

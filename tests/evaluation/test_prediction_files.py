@@ -15,6 +15,7 @@ import pytest
 from filelock import FileLock
 from hypothesis import given
 from hypothesis import strategies as st
+from torch import nn
 
 import dicoms
 import fakes
@@ -227,6 +228,36 @@ def test_openvino_gives_the_same_rows_and_its_folder_says_so(tmp_path: Path, cla
     assert json.loads((tmp_path / "openvino" / RECORD).read_text())["engine"] == "openvino"
     with pytest.raises(EvaluationError, match="holds results with the engine openvino, not None"):
         predict_files(classes, source, tmp_path / "openvino")
+
+
+def test_openvino_segments_pictures_of_other_sizes_as_torch_does(tmp_path: Path, pictures: Release) -> None:
+    draw = np.random.default_rng(0)
+    for name, size in (("a", (32, 32)), ("b", (64, 96))):
+        synthetic.save_image(tmp_path / f"in/{name}.png", draw.integers(0, 256, (*size, 3), np.uint8))
+    predict_files(pictures, tmp_path / "in", tmp_path / "torch")
+    predict_files(pictures, tmp_path / "in", tmp_path / "openvino", output=Output(engine="openvino"))
+    for name in ("a.png", "b.png"):
+        by_torch, by_openvino = (imagecodecs.imread(tmp_path / engine / name) for engine in ("torch", "openvino"))
+        np.testing.assert_array_equal(by_torch, by_openvino)
+        assert 0 < by_torch.mean() < 1
+
+
+def test_pictures_that_would_be_mixed_go_one_by_one() -> None:
+    contract = fakes.picture_contract(task="classification", size=(8, 8))
+    mixing = nn.Sequential(nn.BatchNorm2d(3, track_running_stats=False), nn.Flatten(), nn.Linear(192, 2))
+    assert Predictor(fakes.release(mixing, contract)).together == 1
+    assert Predictor(fakes.release(fakes.Brightness(), contract)).together > 1
+
+
+def test_a_picture_whose_row_is_there_has_not_failed_if_its_file_has_gone_bad(tmp_path: Path, classes: Release) -> None:
+    source, out = bright_and_dark(tmp_path / "in"), tmp_path / "out"
+    predict_files(classes, source, out)
+    content = (out / TABLE).read_bytes()
+    (out / TABLE).write_bytes(b"".join(content.splitlines(keepends=True)[:3]))
+    (source / "ward/1.png").write_bytes(b"no picture")
+    again = predict_files(classes, source, out)
+    assert (again.skipped, len(again.written), again.failed) == (2, 2, {})
+    assert (out / TABLE).read_bytes() == content
 
 
 def test_openvino_is_for_the_processor(tmp_path: Path, classes: Release) -> None:

@@ -14,6 +14,7 @@ import fakes
 import synthetic
 from perdure.errors import DataError, EvaluationError
 from perdure.evaluation import Output, ViewAggregation, predict_files
+from perdure.models import OpenVino
 from perdure.release import Release
 from perdure.types import Structure
 
@@ -96,6 +97,12 @@ def test_weights_are_a_choice_and_their_sum_does_not_matter(three: list[Release]
 def test_the_order_in_which_releases_are_named_does_not_matter(three: list[Release], scan: Path) -> None:
     first, second = (ViewAggregation(releases).segmented(scan) for releases in (three, three[::-1]))
     np.testing.assert_array_equal(first.classes, second.classes)
+
+
+def test_openvino_runs_every_view(three: list[Release], scan: Path) -> None:
+    by_openvino = ViewAggregation(three, engine="openvino")
+    assert all(isinstance(predictor.model, OpenVino) for predictor, _, _ in by_openvino._views)
+    np.testing.assert_array_equal(by_openvino.segmented(scan).classes, ViewAggregation(three).segmented(scan).classes)
 
 
 def test_each_view_sees_its_own_slices(scan: Path) -> None:

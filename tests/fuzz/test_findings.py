@@ -2,23 +2,29 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from pydantic import TypeAdapter, ValidationError
+from rich.table import Table
 
 import synthetic
+import workspaces
 from perdure.benchmark.config import read_config
 from perdure.cli.config import _content
 from perdure.data import Dataset
 from perdure.data.manifest import read_description
-from perdure.errors import ConfigurationError, DataError, MethodError, PerdureError
+from perdure.errors import ConfigurationError, DataError, MethodError, PerdureError, ReleaseError
+from perdure.evidence.audit.audit import audit
+from perdure.evidence.audit.text import audit_renderables
 from perdure.evidence.gate.plan import PlanFile
 from perdure.evidence.ledger.ledger import FILE, Ledger
 from perdure.evidence.ledger.verification import verify
 from perdure.evidence.ledger.workspace import named
 from perdure.methods.composition import composed
+from perdure.release import read_identity
 from perdure.release.recorded import TrainingRecord
 
 DEEP = "[" * 5000 + "]" * 5000
@@ -133,3 +139,28 @@ def test_a_kept_epoch_that_there_is_none_of_is_refused(kept: object) -> None:
     assert record.validate_python({"epochs": epochs, "kept_epoch": 2})["kept_epoch"] == 2
     with pytest.raises(ValidationError, match="kept_epoch"):
         record.validate_python({"epochs": epochs, "kept_epoch": kept})
+
+
+def test_a_record_of_a_release_that_is_too_deep_to_be_written_again_is_refused_by_name(tmp_path: Path) -> None:
+    workspaces.workspace(tmp_path / "work")
+    file = min((tmp_path / "work").rglob("release.json"))
+    content = json.loads(file.read_text())
+    content["recipe"]["x"] = json.loads("[" * 300 + "]" * 300)
+    file.write_text(json.dumps(content))
+    with pytest.raises(ReleaseError, match=r"release\.json: damaged: "):
+        read_identity(file.parent)
+    assert not audit(file.parent).is_passed
+
+
+def test_an_audit_shows_what_somebody_can_read_of_thousands_of_objections(tmp_path: Path) -> None:
+    """A table of 70,000 took more than a minute."""
+    workspaces.workspace(tmp_path / "work")
+    file = min((tmp_path / "work").rglob("release.json"))
+    file.write_text(json.dumps({**json.loads(file.read_text()), "domains": [0] * 2000}))
+    found = audit(file.parent)
+    assert len(found.objections) > 2000
+    table, more, verdict = audit_renderables(found)
+    assert isinstance(table, Table)
+    assert table.row_count == 100
+    assert more == f"{len(found.objections) - 100} more objection(s); --json has all."
+    assert str(verdict).startswith(f"Not passed: {len(found.objections)} objection(s)")

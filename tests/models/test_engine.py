@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from perdure.errors import ConfigurationError, NetworkError
 from perdure.models import NetworkSpec, OpenVino, QuickNAT, build, engine
@@ -47,29 +50,70 @@ def test_half_precision_is_taken_only_if_it_is_asked_for(precision: Precision, k
     assert found.get_property("INFERENCE_PRECISION_HINT").get_type_name() in {kind, "f32"}
 
 
-def test_what_says_something_else_than_torch_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    compiled = OpenVino(quicknat(), (1, 32, 32), is_free=False, precision="32-true")
+@pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
+@pytest.mark.parametrize("wrong", [lambda logits: -100 * logits, lambda logits: logits * np.float32("nan")])
+def test_what_says_something_else_than_torch_is_refused(
+    monkeypatch: pytest.MonkeyPatch, wrong: Callable[[np.ndarray], np.ndarray], precision: Precision
+) -> None:
+    compiled = OpenVino(quicknat(), (1, 32, 32), is_free=False, precision=precision)
     own = compiled._compiled
-    monkeypatch.setattr(compiled, "_compiled", lambda x: [own(x)[0][:, ::-1].copy()])
+    monkeypatch.setattr(compiled, "_compiled", lambda x: [wrong(own(x)[0])])
     with pytest.raises(NetworkError, match=r"^OpenVINO gives other probabilities than torch, .* without --engine"):
         compiled(torch.rand(2, 1, 32, 32))
 
 
-def test_what_gives_no_number_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_first_image_that_shows_something_is_compared(monkeypatch: pytest.MonkeyPatch) -> None:
     compiled = OpenVino(quicknat(), (1, 32, 32), is_free=False, precision="32-true")
     own = compiled._compiled
-    monkeypatch.setattr(compiled, "_compiled", lambda x: [own(x)[0] * float("nan")])
-    with pytest.raises(NetworkError, match="apart on average"):
+    monkeypatch.setattr(compiled, "_compiled", lambda x: [own(x)[0] if x.max() < 0.1 else own(x)[0][:, ::-1].copy()])
+    compiled(torch.zeros(2, 1, 32, 32))
+    with pytest.raises(NetworkError, match="other probabilities"):
         compiled(torch.rand(2, 1, 32, 32))
 
 
-def test_a_network_that_it_cannot_convert_is_named() -> None:
-    class Strange(nn.Module):
-        def forward(self, x: Tensor) -> Tensor:
-            return torch.linalg.eigvals(x).real
+class Strange(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.linalg.eigvals(x).real
 
-    with pytest.raises(NetworkError, match="^OpenVINO cannot compile the network: "):
-        OpenVino(Strange(), (1, 8, 8), is_free=False, precision="32-true")
+
+class ByTheDark(nn.Module):
+    """Does something else where an image is dark, which a trace does not see."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.cat([x, 5 - x] if x.max() < 0.05 else [5 - x, x], dim=1)
+
+
+class EachByItself(nn.Module):
+    """Goes through the images one by one, which a trace takes for so many."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.cat([torch.cat([x[i : i + 1], 1 - x[i : i + 1]], dim=1) for i in range(len(x))])
+
+
+class OfOneSize(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        size = [int(extent) for extent in x.shape[2:]]
+        return functional.interpolate(torch.cat([x, 1 - x], dim=1)[..., ::2, ::2], size=size)
+
+
+class Two(nn.Module):
+    def forward(self, x: Tensor) -> list[Tensor]:
+        return [torch.cat([x, 1 - x], dim=1), x]
+
+
+@pytest.mark.parametrize(
+    ("kind", "said"),
+    [
+        (Strange, r"^OpenVINO cannot convert the network: .*eig.* Predict without"),
+        (ByTheDark, r"^OpenVINO gives other probabilities than torch"),
+        (EachByItself, r"^OpenVINO (gives \(2, 2, 32, 32\) for images of \(3, 1, 32, 32\)|cannot run the network)"),
+        (OfOneSize, r"^OpenVINO gives \(1, 2, 32, 32\) for images of \(1, 1, 64, 64\): the network is fixed"),
+        (Two, r"^The network gives a (list|tuple), and OpenVINO is for one tensor"),
+    ],
+)
+def test_a_network_that_it_gets_wrong_is_refused_before_it_predicts(kind: type[nn.Module], said: str) -> None:
+    with pytest.raises(NetworkError, match=said):
+        OpenVino(kind(), (1, 32, 32), is_free=True, precision="32-true")
 
 
 def test_its_makers_are_told_nothing() -> None:

@@ -16,7 +16,7 @@ from perdure.data.geometry import centred, window
 from perdure.data.intensity import padding
 from perdure.errors import ConfigurationError, EvaluationError
 from perdure.evaluation.segmented import Segmented, label_values
-from perdure.models import OpenVino, evaluation_mode, load_batch_norm_state, make_fast, size_multiple
+from perdure.models import OpenVino, batch_norms, evaluation_mode, load_batch_norm_state, make_fast, size_multiple
 from perdure.types import Precision
 
 if TYPE_CHECKING:
@@ -87,6 +87,8 @@ class Predictor:
         self.contract: Contract = release.contract
         self.device = device
         self.model = network_of(release, domain).to(device)
+        # batch norm without statistics of its own mixes what goes together
+        self._mixes = any(layer.running_mean is None for layer in batch_norms(self.model).values())
         if engine == "openvino":
             self.model = self._by_openvino(self.model)
         else:
@@ -156,7 +158,7 @@ class Predictor:
         """
         with self._measuring():
             at_once = PIXELS_AT_ONCE if torch.device(self.device).type == "cpu" else ON_A_CARD
-            together = max(1, at_once // math.prod(pixels.shape[2:]))
+            together = max(1, at_once // math.prod(self._padded(pixels.shape[2:])))
             for start in range(0, len(pixels), together):
                 part = pixels[start : start + together]
                 take(slice(start, start + len(part)), self._scores(part))
@@ -167,7 +169,9 @@ class Predictor:
 
     @property
     def together(self) -> int:
-        """How many images are best classified at once."""
+        """How many images are best classified at once: volumes one by one, of which each is held whole."""
+        if self.contract.spatial_dims == 3 or self._mixes:
+            return 1
         return max(1, CLASSIFIED_AT_ONCE // math.prod(self.contract.size))
 
     def probabilities(self, *images: Pixels) -> NDArray[np.float64]:
@@ -186,7 +190,8 @@ class Predictor:
         if torch.device(self.device).type != "cpu":
             raise ConfigurationError(f"--engine openvino: runs on the processor, not on {self.device}; leave one out.")
         one = (self.contract.channels, *self.contract.size)
-        is_free = self.contract.task == "segmentation"
+        # volumes go window by window
+        is_free = self.contract.task == "segmentation" and self.contract.spatial_dims == 2
         return OpenVino(model, one, is_free=is_free, precision=self.precision)
 
     @contextmanager
@@ -197,18 +202,21 @@ class Predictor:
 
     def _scores(self, pixels: Pixels) -> Tensor:
         """Logits `(slices, classes, *spatial)` of `(slices, channels, *spatial)`."""
-        spatial, size = pixels.shape[2:], self.contract.size
-        volume = self.contract.spatial_dims == 3
-        larger = [
-            have if volume else -(-have // times) * times for have, times in zip(spatial, self.multiple, strict=True)
-        ]
-        wanted = tuple(want if have <= want else more for have, want, more in zip(spatial, size, larger, strict=True))
+        spatial, wanted = pixels.shape[2:], self._padded(pixels.shape[2:])
         inputs, before = self._cut(pixels, wanted)
-        output = self._by_window(inputs) if volume else self.model(inputs)
+        output = self._by_window(inputs) if self.contract.spatial_dims == 3 else self.model(inputs)
         output = self._checked(output, (len(pixels), self.contract.classes, *wanted))
         for axis, (start, have) in enumerate(zip(before, spatial, strict=True), 2):
             output = output.narrow(axis, start, have)
         return output.float()
+
+    def _padded(self, spatial: Shape) -> Shape:
+        """What the network is given of an image: a training sample at least, and a size that it can halve."""
+        size, volume = self.contract.size, self.contract.spatial_dims == 3
+        larger = [
+            have if volume else -(-have // times) * times for have, times in zip(spatial, self.multiple, strict=True)
+        ]
+        return tuple(want if have <= want else more for have, want, more in zip(spatial, size, larger, strict=True))
 
     def _cut(self, pixels: Pixels, size: Shape) -> tuple[Tensor, Shape]:
         """The middle of an image on the device, with black around it, and how many pixels of black stand before it."""

@@ -81,7 +81,7 @@ def surface_distances(
     counts = confusion(reference, prediction, classes, ignore=ignore)
     if ignore is not None and (left_out := reference == ignore).any():
         prediction, reference = np.where(left_out, 0, prediction), np.where(left_out, 0, reference)
-    wide = [axis for axis, pixels in enumerate(prediction.shape) if pixels > 1] or [0]
+    wide = [axis for axis, pixels in enumerate(prediction.shape) if pixels != 1] or [0]
     steps = [float(spacing[axis]) for axis in wide]
     prediction, reference = (
         labels.reshape([labels.shape[axis] for axis in wide]) for labels in (prediction, reference)

@@ -141,11 +141,12 @@ def read_identity(path: Path) -> Identity:
         identity = Identity.model_validate(content)
         if unprintable := next(unprintable_in(content), None):
             raise ReleaseError(f"{path / IDENTITY}: damaged: control characters in {unprintable[:80]!r}.")
+        own = with_id(identity).id
     except FileNotFoundError as error:
         raise ReleaseError(f"{path / IDENTITY}: missing; this is no release, or an unfinished one.") from error
     except (OSError, ValueError, RecursionError) as error:  # JSON, UTF-8 and pydantic all raise ValueErrors
         raise ReleaseError(f"{path / IDENTITY}: damaged: {error}") from error
-    if with_id(identity).id != identity.id:
+    if own != identity.id:
         raise ReleaseError(f"{path / IDENTITY}: its content does not match its id {identity.id[:12]}; it was changed.")
     present = {entry.name for entry in path.iterdir()} - {IDENTITY}
     for name in sorted(present ^ identity.files.keys()):
@@ -175,7 +176,11 @@ def _is_own(file: Path) -> bool:
 
 
 def with_id(identity: Identity) -> Identity:
-    """The same identity with the id that its content gives."""
+    """The same identity with the id that its content gives.
+
+    Raises:
+        ValueError: if something in it is nested too deep to be written.
+    """
     content = identity.model_copy(update={"id": ""}).model_dump(mode="json")
     canonical = json.dumps(content, sort_keys=True, separators=(",", ":"))
     return identity.model_copy(update={"id": hashlib.sha256(canonical.encode()).hexdigest()})

@@ -14,6 +14,10 @@ if TYPE_CHECKING:
     from perdure.evidence.audit.audit import Audit
 
 
+MOST_SHOWN = 100
+"""Objections; a file that is none may give thousands, which nobody reads and which take minutes to lay out."""
+
+
 def audit_record(audit: Audit) -> dict[str, Any]:
     """An audit as plain JSON values."""
     return {"is_passed": audit.is_passed, **audit.model_dump(mode="json")}
@@ -27,11 +31,13 @@ def audit_renderables(audit: Audit) -> list[RenderableType]:
         table = Table(title=Text("Objections"), title_justify="left", box=SIMPLE_HEAD)
         for column in ("kind", "file", "field", "found, why, and what to do"):
             table.add_column(column, overflow="fold")
-        for one in audit.objections:
+        for one in audit.objections[:MOST_SHOWN]:
             state = " (accepted)" if one.is_accepted else ""
             said = f"{one.found}. {one.why} {one.what_to_do}"
             table.add_row(Text(one.kind + state), Text(one.file), Text(one.field), Text(said))
         parts.append(table)
+        if (more_of_them := len(audit.objections) - MOST_SHOWN) > 0:
+            parts.append(f"{more_of_them} more objection(s); --json has all.")
     accepted = len(audit.objections) - len(against)
     more = f", {accepted} accepted" if accepted else ""
     if against:
