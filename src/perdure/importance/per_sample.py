@@ -220,11 +220,12 @@ class _Sums:
             return False
         floor = max(float(total.mean()) for total in plain.values()) * NOISE
         return all(
-            float((fast[name] - total).abs().mean()) <= max(float(total.mean()) * share, floor)
+            float(fast[name].sub_(total).abs_().mean()) <= max(float(total.mean()) * share, floor)
             for name, total in plain.items()
         )
 
     def _one_by_one(self, totals: ParamDict, inputs: Tensor, target: Tensor | None) -> None:
+        transform = IN_PLACE.get(self.transform, self.transform)
         for index in range(len(inputs)):
             x, y = inputs[index : index + 1], None if target is None else target[index : index + 1]
             every = list(self.terms(x, _one_tensor(self.model(x)), y))
@@ -236,7 +237,8 @@ class _Sums:
                 for total, gradient in zip(totals.values(), gradients, strict=True):
                     if gradient is not None:
                         # float64 before the transform: the square of a small gradient would be 0 in its own type
-                        total += scale * self.transform(gradient.double())
+                        own = transform(gradient.to(torch.float64, copy=True))
+                        total += own if isinstance(scale, float) and scale == 1 else scale * own
 
     def _together(self, together: OnePass, totals: ParamDict, inputs: Tensor, target: Tensor | None) -> bool:
         """Adds samples from one pass; False, and nothing added, where one pass is out of reach of these."""
