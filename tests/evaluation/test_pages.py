@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import re
 from typing import Any
 
@@ -119,5 +120,63 @@ def test_what_is_no_parquet_file_is_refused(content: bytes) -> None:
     ids=["none", "empty", "nested", "endless list", "a map", "list of maps", "endless number"],
 )
 def test_a_footer_that_has_no_end_or_no_columns_is_refused(footer: bytes) -> None:
-    with pytest.raises(ValueError, match="its lists of columns and pages"):
+    with pytest.raises(ValueError, match="its lists of columns and pages|a column or page promises"):
         read_parquet(b"PAR1" + footer + len(footer).to_bytes(4, "little") + b"PAR1")
+
+
+ROOT, LEAF = {5: 1, 4: b"root"}, {1: 5, 4: b"value"}
+
+
+@pytest.mark.parametrize(
+    ("schema", "said"),
+    [
+        ([ROOT, {1: 7, 2: 2**31 - 1}], "a column is of type 7"),
+        ([ROOT, {4: b"no type"}], "a column is of type None"),
+        ([ROOT, {**LEAF, 5: 1}], "its columns are nested"),
+        ([{5: 2}, LEAF], "its columns are nested"),
+        ([{5: 33}, *[LEAF] * 33], "or more than 32"),
+    ],
+)
+def test_a_schema_of_anything_but_a_plain_table_is_refused(schema: list[dict[int, Any]], said: str) -> None:
+    """polars takes memory for all rows of a column of 2^31 bytes a value, and follows a nested one past its stack."""
+    assert pages._checked_schema([ROOT, LEAF]) == 1
+    with pytest.raises(ValueError, match=said):
+        pages._checked_schema(schema)
+
+
+@pytest.mark.parametrize("kind", [1, 2])
+def test_a_list_is_no_longer_than_what_is_left(kind: int) -> None:
+    """Elements that take no byte would be as many as somebody says."""
+    endless = bytes([0x19, 0xF0 | kind]) + b"\x80" * 5 + b"\x02" + bytes(9)
+    with pytest.raises(ValueError, match="promises"):
+        pages._Thrift(endless, 0, len(endless)).struct({})
+    short = bytes([0x19, 0x20 | kind, 1, 2, 0])
+    assert pages._Thrift(short, 0, len(short)).struct({}) == {1: [True, False]}
+
+
+def test_pages_are_not_too_large_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    content = parquet_of(TABLE, {}, row_group_size=7)
+    check_pages(content, len(TABLE))
+    monkeypatch.setattr(pages, "MOST_IN_ALL", 500)
+    with pytest.raises(ValueError, match="a column or page promises"):
+        check_pages(content, len(TABLE))
+
+
+def test_the_schema_that_polars_writes_beside_is_not_read() -> None:
+    content = parquet_of(TABLE, {"key": "value"})
+    at = content.index(b"ARROW:schema") + 20
+    forged = content[:at] + b"A" * 40 + content[at + 40 :]
+    with pytest.raises((pl.exceptions.PolarsError, pl.exceptions.PanicException)):
+        pl.read_parquet(io.BytesIO(forged))
+    metadata, table = read_parquet(forged)
+    assert metadata == {"key": "value"}
+    assert table.equals(TABLE)
+
+
+def test_one_text_does_not_stand_for_any_number_of_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
+    content = parquet_of(pl.DataFrame({"name": ["x" * 1000] * 1000}), {})
+    assert len(content) < 10_000
+    read_parquet(content)
+    monkeypatch.setattr("perdure.evaluation.parquet.MOST_TEXT", 999_999)
+    with pytest.raises(ValueError, match="column 'name' has more than 999,999 bytes of text"):
+        read_parquet(content)

@@ -134,7 +134,17 @@ class World:
         elif ran.code not in one.codes and not _is_named(ran):
             yield f"code {ran.code}: {ran.err[-300:]}"
         yield from self.half_written()
+        if ran.code in one.codes:
+            # before a second run could hide what it left
+            yield from self._result(one, "in spite of it")
         yield from self.again(one)
+
+    def _result(self, one: Scenario, when: str) -> Iterator[str]:
+        try:
+            if one.digest(self.work) != self.digests[one.name]:
+                yield f"{when}: another result"
+        except (OSError, PerdureError) as error:
+            yield f"{when}: {error}"
 
     def again(self, one: Scenario) -> Iterator[str]:
         """Runs a scenario once more, undisturbed; what is wrong with what it leaves."""
@@ -142,11 +152,7 @@ class World:
         if again.code not in one.codes and not (one.done and one.done in again.err):
             yield f"run again: code {again.code}: {again.err[-300:]}"
             return
-        try:
-            if one.digest(self.work) != self.digests[one.name]:
-                yield "run again: another result"
-        except (OSError, PerdureError) as error:
-            yield f"run again: {error}"
+        yield from self._result(one, "run again")
         found = self.lab("verify", self.work, under=self.work)
         if found.code != 0:
             yield f"run again: verify says {found.out[-300:]}{found.err[-300:]}"

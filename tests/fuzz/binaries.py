@@ -144,10 +144,15 @@ class Weights(targets.Target):
         from perdure.models import load_weights
 
         suffix = "pt" if content.startswith((b"PK", b"\x80", b"c")) else "safetensors"
-        for name in {f"file.{suffix}", "file.pth"}:
+        refusals = []
+        for name in (f"file.{suffix}", "file.pth"):
             (self.folder / name).write_bytes(content)
-            with contextlib.suppress(PerdureError):
+            try:
                 load_weights(self.network, self.folder / name, replace_head=True)
+            except PerdureError as error:
+                refusals.append(error)
+        if len(refusals) == 2:
+            raise refusals[0]
 
 
 class _Runs:

@@ -92,12 +92,15 @@ class Watch:
         elif event == "open" and isinstance(arguments[0], str | bytes | os.PathLike):
             path = _resolved(arguments[0])
             writes = isinstance(arguments[2], int) and arguments[2] & _WRITES
-            if not (path.startswith(self._inside) or (not writes and path.startswith(self._code))):
+            if not (self._is_inside(path) or (not writes and path.startswith(self._code))):
                 self._strange.append(f"{'write' if writes else 'read'} outside: {path[:90]}")
         elif event in _CHANGES:
             for path in (_resolved(one) for one in arguments[:2] if isinstance(one, str | bytes | os.PathLike)):
-                if not path.startswith(self._inside):
+                if not self._is_inside(path):
                     self._strange.append(f"{event} outside: {path[:90]}")
+
+    def _is_inside(self, path: str) -> bool:
+        return path == self._inside or path.startswith(self._inside + os.sep)
 
 
 _WATCHING: list[Watch] = []

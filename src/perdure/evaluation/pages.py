@@ -1,7 +1,8 @@
-"""Do the pages of a Parquet file promise no more than can be there?
+"""Does a Parquet file hold a plain table, and do its pages promise no more than can be there?
 
-polars takes memory for as many values and bytes as the header of a page promises, before it looks at one. Where that is
-below 0, or more than there is memory, Rust ends the process where Python would raise. So headers are read here first.
+polars takes memory for as many values and bytes as a schema or the header of a page promises, before it looks at one,
+and follows a schema as deep as it goes. Where that is below 0, or more than there is memory or stack, Rust ends the
+process where Python would raise. So all of these are read here first.
 
 Source: Apache Parquet, parquet.thrift (https://github.com/apache/parquet-format); Apache Thrift, compact protocol
 (https://github.com/apache/thrift/blob/master/doc/specs/thrift-compact-protocol.md).
@@ -13,6 +14,11 @@ from typing import Any
 
 MOST_BYTES = 2**28
 """Of one page, unpacked; polars begins a new one after a megabyte."""
+MOST_IN_ALL = 2**30
+"""Bytes of all pages, unpacked."""
+MOST_COLUMNS = 32
+TYPES = (0, 1, 2, 4, 5, 6)
+"""Yes or no, numbers, texts. Those of a length that the schema says may be of any."""
 
 _MAGIC = b"PAR1"
 
@@ -34,43 +40,63 @@ _HEADER_OF = {0: 5, _DICTIONARY_PAGE: 7, 3: 8}
 """By kind of page, the field of its header that only pages of this kind have."""
 
 
-def check_pages(content: bytes, most_rows: int) -> None:
-    """Passes if a Parquet file has no more rows than that, and no page says that it holds more values than its rows.
+def check_pages(content: bytes, most_rows: int) -> int:
+    """Passes if a Parquet file is a plain table, and no page says that it holds more values than its rows.
 
     Args:
         content: of the file.
         most_rows: of the file.
 
+    Returns:
+        Where the footer begins.
+
     Raises:
-        ValueError: if it has, if one does, if a page is too large, or if none stands where the file says.
+        ValueError: if it has more rows, too many columns, or such as are none of a plain table; if a page promises too
+            much, all of them together are too large, or none stands where the file says.
     """
     start = len(content) - 8 - int.from_bytes(content[-8:-4], "little")
     if not (content.startswith(_MAGIC) and content.endswith(_MAGIC) and start >= len(_MAGIC)):
         raise ValueError("it is no Parquet file")
     try:
-        groups = _Thrift(content[:-8], start).struct(_FOOTER)[4]
+        footer = _Thrift(content, start, len(content) - 8).struct(_FOOTER)
+        columns, groups = _checked_schema(footer[2]), footer[4]
         if (rows := sum(group[3] for group in groups)) > most_rows:
             raise ValueError(f"{rows:,} rows; at most {most_rows:,} are read")
+        left = MOST_IN_ALL
         for group in groups:
             rows = _number(group[3], most_rows)
+            if len(group[1]) != columns:
+                raise ValueError(f"{len(group[1]):,} columns of {columns} in a group of rows")
             for column in (one[3] for one in group[1]):
                 _number(column[5], rows)
                 at = _number(column.get(11, column[9]), start)
-                _check_column(content[: at + _number(column[7], start - at)], at, rows)
+                left -= _checked_column(content, at, at + _number(column[7], start - at), rows, left)
     except (LookupError, RecursionError) as error:
         raise ValueError("its lists of columns and pages are damaged") from error
+    return start
 
 
-def _check_column(content: bytes, at: int, rows: int) -> None:
-    """Passes if all pages from here to the end are as they should be."""
-    left = rows
-    while at < len(content):
-        thrift = _Thrift(content, at)
+def _checked_schema(schema: list[dict[int, Any]]) -> int:
+    """How many columns there are: a root, and nothing below them."""
+    root, *leaves = schema
+    if root.get(5) != len(leaves) or any(leaf.get(5) for leaf in leaves) or len(leaves) > MOST_COLUMNS:
+        raise ValueError(f"its columns are nested, or more than {MOST_COLUMNS}; only a plain table is read")
+    if other := [leaf.get(1) for leaf in leaves if leaf.get(1) not in TYPES]:
+        raise ValueError(f"a column is of type {other[0]} of Parquet; only texts and plain numbers are read")
+    return len(leaves)
+
+
+def _checked_column(content: bytes, at: int, end: int, rows: int, most: int) -> int:
+    """How many bytes the pages of a column unpack to, all of which are as they should be."""
+    left, unpacked = rows, 0
+    while at < end:
+        thrift = _Thrift(content, at, end)
         page = thrift.struct(_PAGE)
-        _number(page[2], MOST_BYTES)
+        unpacked += _number(page[2], min(MOST_BYTES, most - unpacked))
         values = _number(page[_HEADER_OF[page[1]]][1], left)
         left -= values if page[1] != _DICTIONARY_PAGE else 0
-        at = thrift.at + _number(page[3], len(content) - thrift.at)
+        at = thrift.at + _number(page[3], end - thrift.at)
+    return unpacked
 
 
 def _number(found: int, most: int) -> int:
@@ -85,10 +111,11 @@ class _Thrift:
     Args:
         content: in which they stand.
         at: where the next one begins.
+        end: behind the last.
     """
 
-    def __init__(self, content: bytes, at: int) -> None:
-        self._content, self.at = content, at
+    def __init__(self, content: bytes, at: int, end: int) -> None:
+        self._content, self.at, self._end = content, at, end
 
     def struct(self, form: dict[int, Any]) -> dict[int, Any]:
         """The fields of a struct by number.
@@ -119,27 +146,31 @@ class _Thrift:
             return self._bytes({3: 1, 7: 8}.get(kind) or self._unsigned())
         if kind in _LIST:
             head = self._bytes(1)[0]
-            length = head >> 4 if head >> 4 < 15 else self._unsigned()
-            return [self._value(head & 15, form[0] if form else None) for _ in range(length)]
+            # each takes a byte or more
+            length = _number(head >> 4 if head >> 4 < 15 else self._unsigned(), self._end - self.at)
+            return [self._element(head & 15, form[0] if form else None) for _ in range(length)]
         if kind in _STRUCT:
             return self.struct(form or {})
         raise ValueError(f"a field of its lists of columns and pages is of kind {kind}, which Parquet does not have")
 
+    def _element(self, kind: int, form: Any) -> Any:
+        # of a list; a field has its yes or no in its kind
+        return self._value(self._bytes(1)[0] if kind in _YES_NO else kind, form)
+
     def _bytes(self, length: int) -> bytes:
-        found = self._content[self.at : self.at + length]
-        if len(found) < length:
+        if length > self._end - self.at:
             raise IndexError("nothing there any more")
         self.at += length
-        return found
+        return self._content[self.at - length : self.at]
 
     def _unsigned(self) -> int:
-        value = shift = 0
-        while True:
+        value = 0
+        for shift in range(0, 70, 7):
             byte = self._bytes(1)[0]
             value |= (byte & 127) << shift
             if byte < 128:
                 return value
-            shift += 7
+        raise ValueError("a number of its lists of columns and pages has no end")
 
     def _signed(self) -> int:
         value = self._unsigned()

@@ -16,10 +16,16 @@ import polars as pl
 
 from perdure.evaluation.pages import check_pages
 
+MOST_TEXT = 2**30
+"""Bytes of all texts of a column: a few rows can stand for any number of one long text."""
+SLICE = 2**16
+"""Rows whose texts are looked at together."""
 MOST_ROWS = 20_000_000
 """Rows of one file; a hundred releases on a thousand cases of a hundred structures have half as many."""
 
 DIGEST = "perdure.sha256"
+_UNREAD = b"perdure.none"
+"""In place of a key of the same length."""
 
 
 def parquet_of(table: pl.DataFrame, metadata: Mapping[str, str], **options: Any) -> bytes:
@@ -41,14 +47,19 @@ def read_parquet(content: bytes) -> tuple[dict[str, str], pl.DataFrame]:
     Raises:
         ValueError: if it is damaged, no Parquet file, or has too many rows: a few bytes can stand for any number.
     """
-    check_pages(content, MOST_ROWS)
+    footer = check_pages(content, MOST_ROWS)
+    # a second schema, of any depth, which the table is read without
+    content = content[:footer] + content[footer:].replace(b"ARROW:schema", _UNREAD)
     try:
         metadata = dict(pl.read_parquet_metadata(io.BytesIO(content)))
         table = pl.read_parquet(io.BytesIO(content))
     # polars panics at some damage where it should complain
     except (pl.exceptions.PolarsError, pl.exceptions.PanicException) as error:
         raise ValueError(" ".join(str(error).split())) from error
-    metadata.pop("ARROW:schema", None)  # polars' own
+    metadata.pop(_UNREAD.decode(), None)
+    for column in table.iter_columns():
+        if column.dtype == pl.String and column.str.len_bytes().cast(pl.Int64).sum() > MOST_TEXT:
+            raise ValueError(f"column {column.name!r} has more than {MOST_TEXT:,} bytes of text")
     expected = metadata.pop(DIGEST, None)  # files from before there was one have none
     if expected is not None and expected != _digest(table, metadata):
         raise ValueError("its content is not what was written")
@@ -63,7 +74,8 @@ def _digest(table: pl.DataFrame, metadata: Mapping[str, str]) -> str:
         digest.update(column.is_null().to_numpy().tobytes())
         if column.dtype == pl.String:
             digest.update(column.str.len_bytes().fill_null(0).to_numpy().tobytes())
-            digest.update("".join(column.drop_nulls()).encode())
+            for part in column.drop_nulls().to_frame().iter_slices(SLICE):
+                digest.update("".join(part.to_series()).encode())
         elif column.dtype.is_numeric():
             digest.update(column.fill_null(0).to_numpy().tobytes())
         else:

@@ -31,7 +31,8 @@ def audit_renderables(audit: Audit) -> list[RenderableType]:
         table = Table(title=Text("Objections"), title_justify="left", box=SIMPLE_HEAD)
         for column in ("kind", "file", "field", "found, why, and what to do"):
             table.add_column(column, overflow="fold")
-        for one in audit.objections[:MOST_SHOWN]:
+        # those that count first
+        for one in sorted(audit.objections, key=lambda one: one.is_accepted)[:MOST_SHOWN]:
             state = " (accepted)" if one.is_accepted else ""
             said = f"{one.found}. {one.why} {one.what_to_do}"
             table.add_row(Text(one.kind + state), Text(one.file), Text(one.field), Text(said))
