@@ -92,9 +92,14 @@ def beside_a_step(network: str, measure: str, options: Options) -> Mapping[str, 
 
 
 def _off(own: Workload) -> float:
-    """How far half precision is off in the parameter where it is most, as a share of its mean importance."""
+    """How far half precision is off in the parameter where it is most, as a share of its mean importance.
+
+    A parameter of next to no importance is left out, as where half precision is tried before it is taken.
+    """
     exact, fast = (MEASURES[name].estimate(own.model, [own.batch]) for name in ("mas", "half"))
-    return max(float((fast[name] - value).abs().mean() / value.mean()) for name, value in exact.items())
+    floor = max(float(value.mean()) for value in exact.values()) * per_sample.NOISE
+    counted = {name: value for name, value in exact.items() if float(value.mean()) * per_sample.HALF_ALIKE > floor}
+    return max(float((fast[name] - value).abs().mean() / value.mean()) for name, value in counted.items())
 
 
 def command(network: str, options: Options) -> Mapping[str, Found]:
