@@ -226,7 +226,7 @@ def test_openvino_gives_the_same_rows_and_its_folder_says_so(tmp_path: Path, cla
     values = [np.array([row[2:] for row in table[1:]], float) for table in (by_torch, by_openvino)]
     np.testing.assert_allclose(*values, atol=2e-6)
     assert json.loads((tmp_path / "openvino" / RECORD).read_text())["engine"] == "openvino"
-    with pytest.raises(EvaluationError, match="holds results with the engine openvino, not None"):
+    with pytest.raises(EvaluationError, match="holds results with the engine openvino, not torch"):
         predict_files(classes, source, tmp_path / "openvino")
 
 

@@ -28,6 +28,10 @@ SPOOL = ".spool"
 """Folder below the results in which series from a PACS lie until they are segmented."""
 
 
+_USUAL = {"precision": Output.precision, "engine": Output.engine}
+"""What a folder of results does not have to say."""
+
+
 @dataclass
 class Predicted:
     """What became of each file.
@@ -189,8 +193,7 @@ def _owner(
             "views": [{"view": view, "weight": weight, **named[view]} for view, weight in views.items()],
         }
     owner |= {"format": output.form} if output.form else {}
-    usual = {"precision": Output.precision, "engine": Output.engine}
-    return owner | {name: getattr(output, name) for name, own in usual.items() if getattr(output, name) != own}
+    return owner | {name: getattr(output, name) for name, own in _USUAL.items() if getattr(output, name) != own}
 
 
 def _origin(releases: Sequence[Release], owner: Mapping[str, Any]) -> Origin:
@@ -226,11 +229,9 @@ def _check_owner(out: Path, owner: Mapping[str, Any]) -> None:
             f"{out}: holds results for domain {place}, not for {owner['domain']}; choose another --out."
         )
     for what in ("format", "views", "precision", "engine"):
-        if content.get(what) != owner.get(what):
-            raise EvaluationError(
-                f"{out}: holds results with the {what} {content.get(what)}, not {owner.get(what)}; choose another "
-                "--out."
-            )
+        had, asked = (one.get(what, _USUAL.get(what)) for one in (content, owner))
+        if had != asked:
+            raise EvaluationError(f"{out}: holds results with the {what} {had}, not {asked}; choose another --out.")
 
 
 def _short(release: str) -> str:
