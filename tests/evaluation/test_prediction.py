@@ -186,7 +186,7 @@ def test_half_precision_moves_few_labels_and_is_not_mixed_with_results_in_single
     differ = seen["32-true"][0].argmax(1) != seen["bf16-mixed"][0].float().argmax(1)
     assert differ.float().mean() < 0.1
     predict_files(release, volume_file(tmp_path), tmp_path / "out", output=Output(precision="bf16-mixed"))
-    with pytest.raises(EvaluationError, match="results with the precision bf16-mixed, not None"):
+    with pytest.raises(EvaluationError, match="results with the precision bf16-mixed, not 32-true"):
         predict_files(release, volume_file(tmp_path), tmp_path / "out")
 
 
