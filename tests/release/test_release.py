@@ -441,7 +441,7 @@ def test_twice_as_many_domains_take_twice_as_long_to_sort_their_batch_norms() ->
         domains = [f"site-{n}" for n in range(number)]
         flat = {f"norm/{domain}/{name}": torch.zeros(1) for domain in domains for name in ("0.weight", "0.bias")}
         identity = fakes.release(nn.Identity(), contract(), learnt=domains).identity
-        return calls(lambda: norms_in(flat, identity))
+        return calls(lambda: norms_in(flat, identity, Path("memory.safetensors")))
 
     assert steps(80) < 2.2 * steps(40)
 
@@ -449,7 +449,7 @@ def test_twice_as_many_domains_take_twice_as_long_to_sort_their_batch_norms() ->
 def test_a_batch_norm_of_a_domain_that_was_not_learnt_is_refused(release: Release, tmp_path: Path) -> None:
     norms = {"elsewhere": {"0.weight": release.model.state_dict()["0.weight"]}}
     replace(release, memory=replace(release.memory, norms=norms)).save(tmp_path / "release")
-    with pytest.raises(ReleaseError, match="norm/elsewhere/0.weight: a batch norm of a domain that"):
+    with pytest.raises(ReleaseError, match=r"release/memory.safetensors: norm/elsewhere/0.weight: a batch norm of a domain that"):
         opened(tmp_path / "release")
 
 

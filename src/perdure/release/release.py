@@ -236,7 +236,7 @@ def measures_of(memory: Memory) -> dict[str, Measure]:
     }
 
 
-def norms_in(flat: Mapping[str, Tensor], identity: Identity) -> dict[str, dict[str, Tensor]]:
+def norms_in(flat: Mapping[str, Tensor], identity: Identity, path: Path) -> dict[str, dict[str, Tensor]]:
     """By domain its own batch norm, of the tensors of a memory as they lie in its file.
 
     Raises:
@@ -250,7 +250,7 @@ def norms_in(flat: Mapping[str, Tensor], identity: Identity) -> dict[str, dict[s
         own = name.removeprefix("norm/")
         domain = next((own[:n] for n in lengths if own[:n] in norms and own[n : n + 1] == "/"), None)
         if domain is None:
-            raise ReleaseError(f"{MEMORY}: {name}: a batch norm of a domain that the release has not learnt.")
+            raise ReleaseError(f"{path}: {name}: a batch norm of a domain that the release has not learnt.")
         norms[domain][own[len(domain) + 1 :]] = flat[name]
     return norms
 
@@ -275,7 +275,7 @@ def _memory(
         for key, one in identity.measures.items()
     }
     statistics, frozen = under("statistics/"), under("frozen/")
-    norms = norms_in(flat, identity)
+    norms = norms_in(flat, identity, path)
     flat = {name: tensor for name, tensor in flat.items() if not name.startswith("norm/")}
     if flat:
         raise ReleaseError(f"{path}: holds tensors that a memory cannot have: {sorted(flat)[:5]}.")

@@ -37,7 +37,7 @@ def predicts_alike(one: Path, other: Path, domain: str) -> bool:
 
 def _used(folder: Path, identity: Identity, domain: str) -> dict[str, Tensor]:
     """The tensors of a network as it predicts a domain, by name."""
-    own = norms_in(read_tensors(folder / MEMORY), identity).get(domain, {})
+    own = norms_in(read_tensors(folder / MEMORY), identity, folder / MEMORY).get(domain, {})
     used = {**read_tensors(folder / WEIGHTS), **own}
     return {name: tensor for name, tensor in used.items() if not name.endswith("num_batches_tracked")}
 
