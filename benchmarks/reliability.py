@@ -21,6 +21,7 @@ import sys
 import tempfile
 import warnings
 from collections.abc import Callable, Container, Iterator, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -57,6 +58,7 @@ def faults(arguments: argparse.Namespace) -> None:
     Raises:
         SystemExit: if there is no command of a name.
     """
+    import pacs
     from faults.lab import Lab
     from faults.sweep import World, at_once, short_of_memory
 
@@ -65,9 +67,13 @@ def faults(arguments: argparse.Namespace) -> None:
     wanted: list[str] = arguments.command
     with tempfile.TemporaryDirectory(prefix="perdure-faults-") as temporary:
         folder = Path(temporary)
-        with Lab(folder / "first") as lab, Lab(folder / "second") as other:
+        with ExitStack() as stack:
+            lab, other = (stack.enter_context(Lab(folder / name)) for name in ("first", "second"))
+            address = stack.enter_context(pacs.orthanc(folder / "pacs")) if pacs.is_here() else ""
+            if not address:
+                print("left out: predict dicomweb: no Orthanc is installed", file=sys.stderr)  # noqa: T201
             try:
-                world = World(folder / "world", lab, wanted)
+                world = World(folder / "world", lab, wanted, address)
             except ValueError as error:
                 raise SystemExit(f"--command {error}") from error
             if not wanted:
@@ -237,7 +243,7 @@ def _grown(key: str, growth: dict[str, dict[str, float]]) -> str:
 def _fault_rows(rows: Sequence[dict[str, Any]]) -> Iterator[list[str]]:
     above = ""
     for kind, said in KINDS.items():
-        of_kind = [row for row in rows if row.get("kind") == kind]
+        of_kind = [row for row in rows if row.get("kind") == kind and row["times"]]
         if of_kind:
             commands = ", ".join(dict.fromkeys(f"`{row['command']}`" for row in of_kind))
             operations, times, stopped = (

@@ -16,8 +16,11 @@ from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
+from urllib.request import Request, urlopen
 
 import pytest
+from dicomweb_client.api import DICOMwebClient
+from pydicom import Dataset
 
 PLUGIN = Path("/usr/share/orthanc/plugins/libOrthancDicomWeb.so")
 
@@ -29,8 +32,8 @@ def orthanc(folder: Path, **settings: Any) -> Iterator[str]:
     It is started with a configuration of its own, as a child of the test, and ended by its process id. Debian's service
     is not looked at, whether it runs or not.
     """
-    program = shutil.which("Orthanc", path=f"{os.environ.get('PATH', '')}:/usr/sbin")
-    if program is None or not PLUGIN.exists():
+    program = _program()
+    if program is None or not is_here():
         pytest.skip("no Orthanc: apt-get install orthanc orthanc-dicomweb")
     folder.mkdir(parents=True, exist_ok=True)
     configuration = folder / "orthanc.json"
@@ -84,6 +87,32 @@ def _answers(server: subprocess.Popen[bytes], port: int) -> bool:
                 return True
         time.sleep(0.05)
     return False
+
+
+def is_here() -> bool:
+    """Whether Orthanc and its DICOMweb plugin are installed."""
+    return _program() is not None and PLUGIN.exists()
+
+
+def _program() -> str | None:
+    return shutil.which("Orthanc", path=f"{os.environ.get('PATH', '')}:/usr/sbin")
+
+
+def segmentations(address: str, study: str) -> list[Dataset]:
+    """All segmentations of a study that the PACS at this address has."""
+    client = DICOMwebClient(address)
+    found = client.search_for_series(study, search_filters={"Modality": "SEG"})
+    return [one for each in found for one in client.retrieve_series(study, each["0020000E"]["Value"][0])]
+
+
+def forget_segmentations(address: str) -> None:
+    """Takes all segmentations out of an Orthanc, by its own interface: DICOMweb has no way to."""
+    there = address.removesuffix("/dicom-web")
+    asked = json.dumps({"Level": "Series", "Query": {"Modality": "SEG"}}).encode()
+    with urlopen(Request(f"{there}/tools/find", asked)) as answer:  # noqa: S310 - an Orthanc of this process
+        found = json.load(answer)
+    for series in found:
+        urlopen(Request(f"{there}/series/{series}", method="DELETE")).close()  # noqa: S310
 
 
 class Flaky:

@@ -12,6 +12,7 @@ from types import ModuleType
 
 import pytest
 
+import pacs
 from faults import lab, sweep
 from faults.sweep import Outcome
 
@@ -66,6 +67,14 @@ def test_faults_that_have_no_moment_are_counted_alone(script: ModuleType) -> Non
     assert "| `a` | 10 times | 10 | 0 |" in script.tables({"faults": [row]})["faults"]
 
 
+def test_a_disk_that_was_large_enough_at_once_is_not_counted_as_tried(script: ModuleType) -> None:
+    row = {"kind": "small disk", "operations": 9, "times": 8, "stopped": 8, "wrong": []}
+    rows = [{"command": "a", **row}, {"command": "b", **row, "times": 0, "stopped": 0}]
+    table = script.tables({"faults": rows})["faults"]
+    assert "| `a` | 8 times | 8 | 0 |" in table
+    assert "`b`" not in table
+
+
 @pytest.fixture
 def elsewhere(script: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A record and a page of their own; the record."""
@@ -78,7 +87,7 @@ def elsewhere(script: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 class World:
     """Two commands of four operations, and what is asked of them."""
 
-    def __init__(self, folder: Path, lab: object, names: Sequence[str]) -> None:
+    def __init__(self, folder: Path, lab: object, names: Sequence[str], pacs: str) -> None:
         self.scenarios = dict.fromkeys(("first", "second"))
         self.operations = {"first": 4, "second": 4}
         if set(names) - set(self.scenarios):
@@ -98,6 +107,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
         raise OSError("not allowed here")
 
     monkeypatch.setattr(lab, "Lab", lambda folder: nullcontext())
+    monkeypatch.setattr(pacs, "is_here", lambda: False)
     monkeypatch.setattr(sweep, "World", World)
     for one in ("on_a_small_disk", "on_a_read_only_disk"):
         monkeypatch.setattr(sweep, one, disk)

@@ -36,7 +36,7 @@ from typing import Any, Self
 WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC
 JUMPS = {"back": -timedelta(days=400), "ahead": timedelta(days=400)}
 CLOCKS = ("update.provenance", "evidence.ledger.ledger", "evaluation.evaluate", "evidence.gate.gate",
-          "evidence.report.collect", "update.interpolation")  # fmt: skip
+          "evidence.report.collect", "update.interpolation", "benchmark.grid", "benchmark.selection")  # fmt: skip
 """Our modules that ask what time it is."""
 TAKES_ROOM = ("open", "os.mkdir", "os.symlink", "os.fsync", "save_file")
 

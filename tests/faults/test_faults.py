@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
+import pacs
 from faults.damage import damaged, kinds
 from faults.lab import Lab
 from faults.sweep import World, on_a_read_only_disk, on_a_small_disk
@@ -19,8 +21,10 @@ from faults.sweep import World, on_a_read_only_disk, on_a_small_disk
 @pytest.fixture(scope="module")
 def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     folder = tmp_path_factory.mktemp("faults")
-    with Lab(folder) as lab:
-        yield World(folder, lab)
+    with ExitStack() as stack:
+        lab = stack.enter_context(Lab(folder))
+        address = stack.enter_context(pacs.orthanc(folder / "pacs")) if pacs.is_here() else ""
+        yield World(folder, lab, pacs=address)
 
 
 @pytest.mark.parametrize(
@@ -36,6 +40,9 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
         ("report", "full", (0.5,)),
         ("rollback", "kill", (0.5,)),
         ("key", "kill", (0.5, 0.7)),
+        ("evaluate signed", "full", (0.9,)),
+        ("evaluate remote", "kill", (0.9,)),
+        ("benchmark", "kill", (0.8,)),
         ("import", "error", (0.2,)),
         ("import msd", "kill", (0.7,)),
         ("import bids", "full", (0.5,)),
@@ -48,11 +55,14 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
         ("predict dicom-seg", "error", (0.6,)),
         ("predict mgz", "full", (0.6,)),
         ("predict bids", "kill", (0.5,)),
+        ("predict dicomweb", "kill", (0.7,)),
     ],
 )
 def test_a_command_that_failed_leaves_nothing_half_written_and_goes_on(
     world: World, name: str, kind: str, places: tuple[float, ...]
 ) -> None:
+    if name not in world.scenarios:
+        pytest.skip("no Orthanc: apt-get install orthanc orthanc-dicomweb")
     moments = [max(1, round(place * world.operations[name])) for place in places]
     found = world.faults(name, kind, moments)
     assert found.wrong == []
@@ -68,7 +78,7 @@ def test_a_fault_is_seen_where_it_is_not_borne(world: World, monkeypatch: pytest
     assert any("half.parquet" in what for what in world.half_written())
 
 
-@pytest.mark.parametrize("name", ["gate"])
+@pytest.mark.parametrize("name", ["gate", "import dicom", "predict mgz", "evaluate signed"])
 def test_a_disk_that_is_full_or_read_only_is_named_and_the_command_goes_on(world: World, name: str) -> None:
     try:
         outcomes = [on_a_small_disk(world, name, step=2**16), on_a_read_only_disk(world, name)]

@@ -71,13 +71,6 @@ def values(seg: Dataset, scan: Path) -> np.ndarray:
     return np.array([0, *(synthetic.VOLUME_LABELS[name] for name in names)])[maps].transpose(2, 1, 0)
 
 
-def in_pacs(orthanc: str, study: str) -> list[Dataset]:
-    """All segmentations of the study that the PACS has."""
-    client = DICOMwebClient(orthanc)
-    found = client.search_for_series(study, search_filters={"Modality": "SEG"})
-    return [one for each in found for one in client.retrieve_series(study, each["0020000E"]["Value"][0])]
-
-
 def texts(folder: Path) -> str:
     """What any file that is no DICOM says."""
     files = [file for file in folder.rglob("*") if file.is_file() and file.suffix != ".dcm"]
@@ -94,7 +87,7 @@ def test_a_study_is_fetched_segmented_and_its_segmentation_comes_back_equal(
     expected = np.asarray(nib.load(tmp_path / "nifti" / "scan.dcm.nii.gz").dataobj)
     assert len(np.unique(expected)) > 2
 
-    (seg,) = in_pacs(orthanc, study)
+    (seg,) = pacs.segmentations(orthanc, study)
     np.testing.assert_array_equal(values(seg, scan), expected)
     source = dcmread(next(scan.iterdir()))
     for keyword in (*PERSON, "StudyInstanceUID", "FrameOfReferenceUID"):
@@ -116,7 +109,7 @@ def test_a_study_is_fetched_segmented_and_its_segmentation_comes_back_equal(
     record = command.succeeds(*words, "--volumes", "--json").json
     assert record["series"] == series
     assert record["stored"][0] in ("stored", "was stored before")
-    assert len(in_pacs(orthanc, study)) == 1
+    assert len(pacs.segmentations(orthanc, study)) == 1
 
 
 def test_without_storing_the_pacs_stays_as_it_is_and_what_was_fetched_stays_if_asked(
@@ -125,7 +118,7 @@ def test_without_storing_the_pacs_stays_as_it_is_and_what_was_fetched_stays_if_a
     words = ("predict", "--release", trained, "--dicomweb", orthanc, "--study", study, "--out", tmp_path / "out")
     ended = command.succeeds(*words, "--no-store", "--keep-fetched", "--json")
     assert ended.json["stored"] == []
-    assert in_pacs(orthanc, study) == []
+    assert pacs.segmentations(orthanc, study) == []
     assert len(list((tmp_path / "out" / ".spool").rglob("*.dcm"))) == 22
     assert "not sent to the PACS" in command.succeeds(*words, "--no-store").out
     assert not (tmp_path / "out" / ".spool").exists()
@@ -167,7 +160,7 @@ def test_after_a_network_that_broke_in_the_middle_the_same_command_goes_on_with_
         command.succeeds(*words)
         asked = {path for _, path in between.asked if "/instances/" in path}
         assert len(asked) == 22 - 9
-        assert len(in_pacs(orthanc, study)) == 1
+        assert len(pacs.segmentations(orthanc, study)) == 1
 
 
 @pytest.mark.usefixtures("_no_waiting")
@@ -186,7 +179,7 @@ def test_where_the_pacs_takes_no_result_it_is_kept_and_stored_by_the_next_run_wi
         words = ("predict", "--release", trained, "--dicomweb", address, "--study", study, "--out", tmp_path / "out")
         command.succeeds(*words)
         assert not any("/instances/" in path for _, path in between.asked)
-        assert len(in_pacs(orthanc, study)) == 1
+        assert len(pacs.segmentations(orthanc, study)) == 1
         assert not (tmp_path / "out" / ".spool").exists()
 
 
@@ -255,7 +248,7 @@ def test_images_that_came_after_a_segmentation_was_made_make_it_one_of_others(
     # in another folder the series, which has a gap now, is refused, and nothing is stored
     ended = command(*words[:-1], tmp_path / "other")
     assert ended.code == 1
-    assert in_pacs(orthanc, study) == []
+    assert pacs.segmentations(orthanc, study) == []
     assert "PLANTED" not in ended.err
 
 

@@ -449,7 +449,9 @@ def test_twice_as_many_domains_take_twice_as_long_to_sort_their_batch_norms() ->
 def test_a_batch_norm_of_a_domain_that_was_not_learnt_is_refused(release: Release, tmp_path: Path) -> None:
     norms = {"elsewhere": {"0.weight": release.model.state_dict()["0.weight"]}}
     replace(release, memory=replace(release.memory, norms=norms)).save(tmp_path / "release")
-    with pytest.raises(ReleaseError, match=r"release/memory.safetensors: norm/elsewhere/0.weight: a batch norm of a domain that"):
+    with pytest.raises(
+        ReleaseError, match=r"release/memory.safetensors: norm/elsewhere/0.weight: a batch norm of a domain that"
+    ):
         opened(tmp_path / "release")
 
 

@@ -76,7 +76,8 @@ class ViewAggregation:
                 _classes_within(release, finest),
                 self.weights[_view(release)],
             )
-            for release in releases
+            # sums of float32 depend on their order, and views may be named in any
+            for release in sorted(releases, key=_view)
         ]
 
     def segmented(self, file: Path, *, probabilities: bool = False) -> Segmented:
