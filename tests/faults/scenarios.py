@@ -16,6 +16,7 @@ from dicomweb_client.api import DICOMwebClient
 from pydicom import Dataset
 from pydicom.pixels import pixel_array
 
+import grids
 import layouts
 import nnunet_folder
 import pacs
@@ -36,28 +37,6 @@ from perdure.evidence.remote.signing import public_key
 from perdure.release import read_identity
 
 Digest = Callable[[Path], Any]
-
-GRID = """
-name = "grid"
-seeds = [0]
-memory = 0.5
-[data]
-folder = "data"
-size = 16
-[sequences]
-there = ["a", "b"]
-[network]
-arguments = { filters = 2, kernel_size = 3 }
-[train]
-epochs = 1
-[update]
-epochs = 1
-[[methods]]
-method = "no-update"
-role = "control"
-[[methods]]
-method = "ewc"
-"""
 
 
 @dataclass(frozen=True)
@@ -191,7 +170,7 @@ def _everyday(given: Given) -> Iterator[Scenario]:
     )  # fmt: skip
     yield Scenario(
         "benchmark",
-        lambda work: ("benchmark", given.folder / "grid.toml", "--out", work / "grid", "--cache", work / "cache",
+        lambda work: ("benchmark", given.folder / "grid.toml", *data(work), "--out", work / "grid", "--seed", 0,
                       "--workers", 1),
         lambda work: _grid(work / "grid"),
     )  # fmt: skip
@@ -201,7 +180,7 @@ def give(given: Given, lab: Lab) -> None:
     """Makes it: pictures, volumes, folders in other layouts, a release that segments volumes, a study in the PACS."""
     folder = given.folder
     synthetic.write_images(given.data, domains=("a", "b"), cases=(2, 1, 2), size=(32, 32))
-    (folder / "grid.toml").write_text(GRID)
+    (folder / "grid.toml").write_text(grids.PLAIN)
     layouts.write_nnunet(folder / "nnunet", cases=4, test=1)
     layouts.write_decathlon(folder / "msd")
     layouts.write_bids(folder / "bids", subjects=("01", "02"))
