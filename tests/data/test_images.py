@@ -151,6 +151,33 @@ def test_an_affine_without_inverse_is_refused(tmp_path: Path, affine: np.ndarray
     assert what in message
 
 
+@pytest.mark.parametrize("kind", [nib.Nifti1Image, nib.Nifti2Image])
+@pytest.mark.parametrize(("unit", "said"), [("meter", "found metres"), ("micron", "found micrometres")])
+def test_a_volume_that_is_not_in_mm_is_refused(tmp_path: Path, kind: type, unit: str, said: str) -> None:
+    volume = kind(np.zeros((2, 2, 2), np.uint8), np.eye(4))
+    for right in ("unknown", "mm"):
+        volume.header.set_xyzt_units(right, "sec")
+        nib.save(volume, tmp_path / "a.nii")
+        np.testing.assert_array_equal(read_header(tmp_path / "a.nii").affine, np.eye(4))
+    volume.header.set_xyzt_units(unit, "sec")
+    nib.save(volume, tmp_path / "a.nii")
+    message = refusal(tmp_path / "a.nii")
+    assert f"xyzt_units: {said}" in message
+    assert "mm" in message
+
+
+@pytest.mark.parametrize(("sform", "qform"), [(0, 0), (1, 0), (0, 1), (2, 4)])
+def test_a_volume_of_which_left_and_right_are_not_known_is_refused(tmp_path: Path, sform: int, qform: int) -> None:
+    volume = nib.Nifti1Image(np.zeros((2, 2, 2), np.uint8), np.eye(4))
+    volume.set_sform(np.eye(4), sform)
+    volume.set_qform(np.eye(4), qform)
+    nib.save(volume, tmp_path / "a.nii")
+    if sform or qform:
+        np.testing.assert_array_equal(read_header(tmp_path / "a.nii").affine, np.eye(4))
+    else:
+        assert "sform_code, qform_code: found 0 and 0" in refusal(tmp_path / "a.nii")
+
+
 @pytest.mark.parametrize("shape", [(4, 5), (3, 4, 5, 2)])
 def test_one_file_is_one_volume(tmp_path: Path, shape: tuple[int, ...]) -> None:
     assert "one volume of three dimensions" in refusal(save(tmp_path / "a.nii", np.zeros(shape, np.uint8)))

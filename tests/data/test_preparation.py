@@ -6,6 +6,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 
+import dicoms
 from perdure.data.content import Header, Image
 from perdure.data.geometry import ImageGrid
 from perdure.data.preparation import prepare_image, prepare_labels, preprocessing_key, values_present
@@ -72,6 +73,19 @@ def test_an_image_of_another_kind_than_the_contract_is_refused(tmp_path: Path) -
         prepare_image(tmp_path / "a.png", pictures())
     with pytest.raises(DataError, match=r"a\.png: content: found a picture; the contract is for volumes; "):
         prepare_image(tmp_path / "a.png", contract())
+
+
+@pytest.mark.parametrize("said", ["T1-weighted MRI", "CT", "CT, MR", "synthetic", ""])
+def test_dicom_of_another_modality_than_the_contract_is_refused(tmp_path: Path, said: str) -> None:
+    """And taken where the contract names none; a volume in NIfTI says nothing of it."""
+    volume = np.arange(24, dtype=np.uint16).reshape(2, 3, 4)
+    dicoms.write_series(tmp_path / "series", volume, np.diag([2.0, 2, 2, 1]), modality="CT")
+    if "MR" not in said or "CT" in said:
+        prepare_image(tmp_path / "series", contract(modality=said))
+    else:
+        with pytest.raises(DataError, match=r"series: Modality: found CT; the contract is for 'T1-w"):
+            prepare_image(tmp_path / "series", contract(modality=said))
+    prepare_image(save(tmp_path / "a.nii", volume), contract(modality=said))
 
 
 def test_labels_become_class_indices_and_what_does_not_count_is_ignored(tmp_path: Path) -> None:

@@ -27,11 +27,13 @@ class Header:
         shape: voxels along the three axes of a volume, or height and width of a picture.
         channels: 1 or 3; alpha does not count.
         affine: voxel indices to mm (4x4), as in NIfTI; None for a picture.
+        modality: CT, MR, MG ... as DICOM has it; empty where a format says nothing of it.
     """
 
     shape: tuple[int, ...]
     channels: int
     affine: NDArray[np.float64] | None
+    modality: str = ""
 
     @property
     def is_volume(self) -> bool:

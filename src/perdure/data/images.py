@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 VOLUME_SUFFIXES = (".nii", ".nii.gz", ".mgz", ".mgh")
 IMAGE_SUFFIXES = (".png",)
 
+_MM = 2  # of the code for units
 _MAX_EXTENSION = 64 * 2**20
 """Bytes between the header and the voxels of a NIfTI file, for extensions: dcm2niix writes a few thousand."""
 
@@ -212,6 +213,7 @@ def _volume_header(path: Path, volume: SpatialImage) -> Header:
         raise refusal(path, f"voxels of type {dtype}", "give one real number a voxel")
     if volume.affine is None or not np.isfinite(volume.affine).all():
         raise refusal(path, "an affine with a number that is not finite", "mend sform or qform", field="affine")
+    _check_nifti(path, volume)
     affine = np.asarray(volume.affine, np.float64)
     with np.errstate(all="ignore"):  # overflow means that the next line refuses it
         lengths = np.linalg.norm(affine[:3, :3], axis=0)
@@ -219,6 +221,25 @@ def _volume_header(path: Path, volume: SpatialImage) -> Header:
     if not (np.isfinite(lengths).all() and lengths.min() > 0 and volume_of_unit > 1e-3):
         raise refusal(path, "an affine that is flat: it has no inverse", "mend sform or qform", field="affine")
     return Header(shape[:3], 1, affine)
+
+
+def _check_nifti(path: Path, volume: SpatialImage) -> None:
+    """Refuses a NIfTI file whose affine is in another unit than mm, or says nothing of where left and right are.
+
+    Units that are not given are taken for mm, as everybody does. nibabel makes an affine up where there is none.
+    """
+    from nibabel.nifti1 import Nifti1Pair
+
+    if not isinstance(volume, Nifti1Pair):
+        return
+    header = volume.header
+    unit = int(header["xyzt_units"]) & 7
+    if unit not in (0, _MM):
+        found = {1: "metres", 3: "micrometres"}.get(unit, f"the code {unit}")
+        raise refusal(path, found, "lengths are in mm: convert the affine, and say so (code 2)", field="xyzt_units")
+    if not (header["sform_code"] > 0 or header["qform_code"] > 0):
+        allowed = "one of the two must be above 0, or left cannot be told from right; set it where you know the affine"
+        raise refusal(path, "0 and 0", allowed, field="sform_code, qform_code")
 
 
 def _read_volume(path: Path) -> tuple[Header, Pixels]:

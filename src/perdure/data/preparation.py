@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from perdure.data.content import Header, Image
+from perdure.data.dicom.modalities import IMAGES, modalities_of
 from perdure.data.geometry import Grid, ImageGrid, VolumeGrid, grid_for
 from perdure.data.images import read_image, read_labels
 from perdure.data.intensity import scaled, standardised
@@ -87,6 +88,11 @@ def prepare_image(path: Path, contract: Contract) -> Prepared:
 
 def contract_problems(header: Header, contract: Contract, path: Path) -> list[Problem]:
     """Why an image cannot be prepared under a contract, if it cannot."""
+    allowed = modalities_of(contract.modality)
+    if header.modality and allowed != IMAGES and header.modality not in allowed:
+        found = header.modality if header.modality in IMAGES else "another one"
+        wanted = f"the contract is for {contract.modality!r}, which is {' or '.join(allowed)}; use a release for these"
+        return [Problem(str(path), "Modality", found, wanted)]
     if header.is_volume != contract.is_volumetric:
         kinds = {True: "volume", False: "picture"}
         wanted = f"the contract is for {kinds[contract.is_volumetric]}s; it belongs to another release"

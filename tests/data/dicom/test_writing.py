@@ -289,6 +289,28 @@ def test_what_highdicom_cannot_take_is_refused_without_its_words(tmp_path: Path)
     assert "PLANTED" not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("charset", "person"),
+    [
+        (["", "ISO 2022 IR 87"], "Yamada^Tarou=山田^太郎=やまだ^たろう"),
+        (["ISO 2022 IR 6", "ISO 2022 IR 87"], "Yamada^Tarou=山田^太郎=やまだ^たろう"),
+        (["", "ISO 2022 IR 149"], "Hong^Gildong=洪^吉洞=홍^길동"),
+        (["ISO 2022 IR 100", "ISO 2022 IR 144"], "Люкceмбypг"),
+        ("ISO_IR 192", "Wang^XiaoDong=王^小东"),
+        ("GB18030", "Wang^XiaoDong=王^小东"),
+    ],
+)
+def test_a_seg_has_the_character_set_of_its_source_and_all_texts_in_it(
+    tmp_path: Path, charset: str | list[str], person: str
+) -> None:
+    texts = {"PatientName": person, "StudyDescription": person.split("=")[-1].replace("^", " ")}
+    place = series(tmp_path / "s", SpecificCharacterSet=charset, **texts)
+    (tmp_path / "seg.dcm").write_bytes(segmentation_file(place, classes(), STRUCTURES, ORIGIN))
+    seg = dcmread(tmp_path / "seg.dcm")
+    assert seg.SpecificCharacterSet == charset
+    assert {name: str(seg[name].value) for name in texts} == texts
+
+
 FOREIGN = ("background", "Größe", "Grüße", "schädel", "東", "left_Hüfte", "x" * 70 + "1", "x" * 70 + "2")
 
 

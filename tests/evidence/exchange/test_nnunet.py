@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 
+import dicoms
 import nnunet_folder
 import synthetic
 from perdure.data import Dataset, prepare_image
@@ -126,6 +128,21 @@ def test_images_that_do_not_lie_alike_need_to_be_told_how_the_network_knew_them(
     with pytest.raises(DataError, match=r"LPS in images/.*; RAS in images/.*--stored"):
         contract(folder, data)
     assert contract(folder, data, stored="LPS").orientation == "SPL"
+
+
+def test_of_dicom_nobody_knows_how_the_network_saw_it_unless_told(tmp_path: Path) -> None:
+    """nnU-Net trained on what a converter made of the series, whose axes need not be ours."""
+    data = synthetic.write_volumes(tmp_path / "data", cases=(2, 0, 0))
+    for image in (data / "images" / "scanner-a").iterdir():
+        volume = nib.load(image)
+        series = data / "series" / image.name.removesuffix(".nii.gz")
+        dicoms.write_series(series, np.asarray(volume.dataobj).astype(np.uint16), volume.affine)
+    manifest = data / "manifest.csv"
+    manifest.write_text(re.sub(r"images/scanner-a/([\w-]+).nii.gz", r"series/\1", manifest.read_text()))
+    folder = model(tmp_path)
+    with pytest.raises(DataError, match=r"series/.*: found a DICOM series.*--stored"):
+        contract(folder, data)
+    assert contract(folder, data, stored="LAS").orientation == "SAL"
 
 
 def test_a_reader_that_turns_images_says_how_they_lie(tmp_path: Path, data: Path) -> None:

@@ -135,7 +135,13 @@ def assembled(place: Path, instances: tuple[Instance, ...]) -> Series:
     if first.is_picture and len(instances) == 1:
         if first.signed or first.slope < 0:
             raise refusal(place, "numbers below 0", "a picture is stored in numbers from 0 up", "PixelRepresentation")
-        return Series(place, first.series, (), instances, Header((first.rows, first.columns), first.channels, None))
+        return Series(
+            place,
+            first.series,
+            (),
+            instances,
+            Header((first.rows, first.columns), first.channels, None, first.modality),
+        )
     _check_alike(place, instances)
     slices = [Slice(one, frame, plane) for one in instances for frame, plane in enumerate(one.planes)]
     several = len(instances) > 1
@@ -149,7 +155,9 @@ def assembled(place: Path, instances: tuple[Instance, ...]) -> Series:
     shape = (first.columns, first.rows, len(slices))
     if np.prod(shape, dtype=np.float64) > MAX_VOXELS:
         raise refusal(place, f"{shape}, which is too many voxels", f"at most {MAX_VOXELS:,} are read")
-    return Series(place, first.series, tuple(slices[i] for i in order), instances, Header(shape, 1, affine))
+    return Series(
+        place, first.series, tuple(slices[i] for i in order), instances, Header(shape, 1, affine, first.modality)
+    )
 
 
 def read_series(place: Path) -> Image:

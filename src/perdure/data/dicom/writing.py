@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
     from perdure.types import Structure
 
+_CHARACTERS = "SpecificCharacterSet"
 _UIDS = uuid.UUID("6f0a6f3e-54a5-4c0b-9a3e-0d6d6e2f9a51")
 _SERIES_NUMBER = 1000  # behind those that a scanner gives
 _LONG_STRING = 64  # characters of VR LO
@@ -134,9 +135,15 @@ def _sources(series: Series, frames: NDArray[np.uint8]) -> tuple[list[Dataset], 
 
 
 def _without_person(headers: Sequence[Dataset]) -> dict[str, DataElement]:
-    """Empties what is the person's, and gives that of the first header back."""
-    held = {keyword: headers[0][keyword] for keyword in _WHOSE if keyword in headers[0]}
+    """Empties what is the person's, and gives that of the first header back, with its character set.
+
+    highdicom takes not all character sets: none with an empty first value, as Japanese and Korean studies have. What
+    was read keeps its characters without.
+    """
+    held = {keyword: headers[0][keyword] for keyword in (_CHARACTERS, *_WHOSE) if keyword in headers[0]}
     for header in headers:
+        if _CHARACTERS in header:
+            del header[_CHARACTERS]
         for keyword in _WHOSE:
             if keyword in header:
                 del header[keyword]

@@ -136,11 +136,12 @@ def stored_orientation(dataset: Dataset, domain: str) -> str:
     """How the volumes of a domain lie in their files, as axis codes ("RAS").
 
     Raises:
-        DataError: if one cannot be read, they are pictures, or not all alike.
+        DataError: if one cannot be read, they are pictures, not all alike, or DICOM series: whoever makes a volume of
+            a series chooses its axes, and the network was trained on files of another's choice.
     """
     from nibabel import orientations
 
-    from perdure.data.images import read_header
+    from perdure.data.images import is_dicom_path, read_header
 
     found: dict[str, str] = {}
     for case in dataset.cases:
@@ -150,6 +151,12 @@ def stored_orientation(dataset: Dataset, domain: str) -> str:
             if header.affine is None:
                 wanted = "this network takes volumes (NIfTI, MGZ)"
                 raise DataError([Problem(str(path), "content", "a picture", wanted)])
+            if is_dicom_path(path):
+                wanted = (
+                    "the network takes volumes as they lie in the files that it was trained on, which were not these: "
+                )
+                wanted += "name that way (--stored, for nnU-Net), or import those files"
+                raise DataError([Problem(str(path), "content", "a DICOM series", wanted)])
             found.setdefault("".join(orientations.aff2axcodes(header.affine)), case.image)
     if len(found) != 1:
         shown = "; ".join(f"{codes} in {image}" for codes, image in sorted(found.items())) or "no volume"
