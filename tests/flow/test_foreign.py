@@ -48,17 +48,25 @@ def test_a_model_folder_of_nnu_net_is_adopted_updated_and_predicted_with(
     assert command.succeeds(*scores, "--out", "scores.parquet", "--json").json["matrices"]["b"]
 
 
-@pytest.mark.parametrize(("layout", "write"), [("msd", write_decathlon), ("dicom", write_export)])
+@pytest.mark.parametrize(
+    ("layout", "write", "said", "axes"),
+    [("msd", write_decathlon, (), "SAR"), ("dicom", write_export, ("--stored", "LPS"), "SPL")],
+)
 def test_a_model_of_another_tool_is_adopted_on_images_that_lie_outside_the_data_folder(
-    place: Path, command: Command, layout: str, write: Callable[[Path], Path]
+    place: Path,
+    command: Command,
+    layout: str,
+    write: Callable[[Path], Path],
+    said: tuple[str, ...],
+    axes: str,
 ) -> None:
+    """NIfTI lies as it lay in training, here in RAS, and nnU-Net takes the last axis first; of DICOM one has to say."""
     labels = {"background": 0, "ball": 1, "core": 2}
     nnunet_folder.write(place / "trained", nnunet_folder.network(classes=3), labels=labels)
     imported = ("--out", "imported", "--salt", "salt", "--domain", "site-a")
     command.succeeds("import", layout, write(place / "source"), *imported)
     words = ("adopt", "--nnunet", "trained", "--data", "imported", "--domain", "site-a", "--json")
-    # they lie in RAS, and nnU-Net takes the last axis first
-    assert command.succeeds(*words, "--out", "base").json["contract"]["orientation"] == "SAR"
+    assert command.succeeds(*words, *said, "--out", "base").json["contract"]["orientation"] == axes
 
 
 @pytest.mark.parametrize(
