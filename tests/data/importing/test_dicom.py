@@ -163,6 +163,8 @@ def write_two(folder: Path) -> list[np.ndarray]:
         ("off the grid", "content: frame 1 of file 17, which is on no slice"),
         ("point", "ContourSequence: a contour of 'Core' in file 17 of kind POINT"),
         ("nameless", "structures: a structure in file 17 without a letter or digit in its name; name it, or choose"),
+        ("one name", "structures: 'Ball' and 'ball?' in file 17; case, spaces and punctuation do not tell"),
+        ("one region", "structures: 'Ball' and 'ball?' in file 17; case, spaces and punctuation do not tell"),
     ],
 )
 def test_a_truth_whose_header_says_that_it_cannot_be_read_is_named_and_all_others_are_imported(
@@ -181,6 +183,10 @@ def test_a_truth_whose_header_says_that_it_cannot_be_read_is_named_and_all_other
         dataset.PerFrameFunctionalGroupsSequence[0].PlanePositionSequence[0].ImagePositionPatient[2] += 0.5
     if fault == "nameless":
         dataset.SegmentSequence[1].SegmentLabel = "??"
+    if fault == "one name":
+        dataset.SegmentSequence[1].SegmentLabel = "ball?"
+    if fault == "one region":
+        dataset = dcmread(write_contours(path, files, labels, AFFINE, {1: "Ball", 2: "ball?"}))
     if fault == "point":
         dataset = dcmread(write_contours(path, files, labels, AFFINE, {1: "Ball", 2: "Core"}))
         contour = dataset.ROIContourSequence[1].ContourSequence[0]
@@ -193,6 +199,19 @@ def test_a_truth_whose_header_says_that_it_cannot_be_read_is_named_and_all_other
     data = written(found)
     data.check(required=(), cache=tmp_path / "cache")
     assert len(data.cases) == 1
+
+
+def test_names_that_only_punctuation_tells_apart_stop_nobody_where_both_are_background(
+    tmp_path: Path, written: Callable[..., Dataset]
+) -> None:
+    for number, labels in enumerate(write_two(tmp_path / "export")):
+        files = sorted((tmp_path / "export" / f"{number}").iterdir())
+        cores = labels + (labels == 2) * (np.arange(labels.shape[2]) % 2)
+        names = {1: "Ball", 2: "PTV+2mm", 3: "PTV-2mm"}
+        write_contours(tmp_path / "export" / f"{number}.dcm", files, cores, AFFINE, names)
+    data = written(find_dicom(tmp_path / "export", SALT, Chosen(structures={"ball": 1})))
+    assert data.description.background_structures == ("ptv_2mm",)
+    data.check(required=(), cache=tmp_path / "cache")
 
 
 def test_an_isocentre_stops_nobody_who_names_the_classes(tmp_path: Path, written: Callable[..., Dataset]) -> None:
