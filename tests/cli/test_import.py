@@ -47,6 +47,7 @@ def test_json_holds_domains_and_what_is_left_out(command: Command, tmp_path: Pat
         "cases": 6,
         "domains": {"heads": {"subjects": 4, "cases": 6}},
         "left_out": ["1 image(s) of imagesTs without a label"],
+        "notes": [],
         "failed": {},
     }
 

@@ -434,6 +434,46 @@ def test_folders_that_are_links_or_cannot_be_read_are_not_passed_over_without_a_
     assert (names, why) == ((closed.name,), "content: a folder that cannot be read; mend its permissions")
 
 
+def write_people(folder: Path, people: Iterable[dict[str, str]]) -> None:
+    """A series with its label of each, whoever it says that it is."""
+    for number, more in enumerate(people):
+        image, labels = head(number)
+        files = write_series(folder / f"{number}", image, AFFINE, more=more)
+        write_segmentation(folder / f"{number}.dcm", files, labels, {1: "Ball", 2: "Core"})
+
+
+def test_spaces_around_an_id_and_an_issuer_that_is_said_only_here_and_there_make_no_other_person(
+    tmp_path: Path, written: Callable[..., Dataset]
+) -> None:
+    ids = [" MRN-7", "MRN-7", "MRN-7 ", "MRN-7", "MRN-8", "mrn-8"]
+    people = [{"PatientID": one} for one in ids]
+    people[3]["IssuerOfPatientID"] = " Acme "
+    people[0]["IssuerOfPatientID"] = "Acme"
+    write_people(tmp_path / "export", people)
+    # files of one series need not agree either
+    first = min((tmp_path / "export" / "1").iterdir())
+    dataset = dcmread(first)
+    dataset.PatientID, dataset.IssuerOfPatientID = "MRN-7 ", "Acme"
+    dataset.save_as(first)
+    found = find_dicom(tmp_path / "export", SALT)
+    assert (found.failed, found.notes) == ({}, ())
+    assert [case.subject for case in sorted(found.cases, key=lambda case: case.image_files[0])] == [
+        *["Acme\0MRN-7"] * 4, "\0MRN-8", "\0mrn-8",
+    ]  # fmt: skip
+    assert len({case.subject for case in written(found).cases}) == 3
+
+
+def test_one_id_of_several_issuers_is_so_many_people_and_how_many_such_ids_there_are_is_said(tmp_path: Path) -> None:
+    people = [{"PatientID": "MRN-7", "IssuerOfPatientID": one} for one in ("Acme", "Zenith", "")]
+    write_people(tmp_path / "export", [*people, {"PatientID": "MRN-8"}])
+    found = find_dicom(tmp_path / "export", SALT)
+    assert len({case.subject for case in found.cases}) == 4
+    (said,) = found.notes
+    assert said.startswith("1 PatientID(s) have several issuers: that of each is taken for another person")
+    assert not given_away([said])
+    assert "Acme" not in said
+
+
 def test_a_series_without_a_patient_is_refused(source: Path) -> None:
     for file in sorted(source.glob("*/*/*")):
         if "MRN-1" in str(file):

@@ -77,6 +77,7 @@ def find_dicom(
         modality=", ".join(sorted(made.modalities)),
         background_structures=tuple(sorted(names - set(map(structure_key, labels)))) if not chosen.classes else (),
         left_out=tuple(walk.left_out()),
+        notes=tuple(walk.notes),
         failed=failed,
     )
 

@@ -32,6 +32,7 @@ class Imported:
         description: of dataset.toml.
         lists: name -> files in the source, relative to it.
         left_out: what is in the source and not in the manifest, as it should be.
+        notes: what the user has to judge.
         failed: what could not be imported: its list, and why.
     """
 
@@ -39,6 +40,7 @@ class Imported:
     description: Mapping[str, object]
     lists: Mapping[str, Sequence[str]] = field(default_factory=dict)
     left_out: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
     failed: Mapping[str, str] = field(default_factory=dict)
 
     @cached_property
@@ -121,7 +123,9 @@ def imported(
     for name, (files, why) in found.failed.items():
         lists[f"{LISTS}/{name}{LIST_SUFFIX}"] = files
         failed[f"{LISTS}/{name}{LIST_SUFFIX}"] = why
-    return Imported(_without_empty_columns(rows), _description(found, out, rows), lists, found.left_out, failed)
+    return Imported(
+        _without_empty_columns(rows), _description(found, out, rows), lists, found.left_out, found.notes, failed
+    )
 
 
 def check_places(out: Path, *folders: Path) -> None:

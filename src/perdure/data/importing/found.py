@@ -65,6 +65,7 @@ class Found:
         ignore_values: values in label files that do not count.
         background_structures: names of DICOM structures that are background.
         left_out: what is there and will not be in the manifest, each with the reason: as the source has it.
+        notes: what the user has to judge; it hinders nothing.
         failed: what should be in the manifest and cannot be, by pseudonym: its files and the reason.
     """
 
@@ -80,6 +81,7 @@ class Found:
     ignore_values: tuple[int, ...] = ()
     background_structures: tuple[str, ...] = ()
     left_out: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
     failed: Mapping[str, tuple[tuple[str, ...], str]] = field(default_factory=dict)
 
 

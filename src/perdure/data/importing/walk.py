@@ -90,7 +90,8 @@ class Said:
             modality=modality,
             series=text("SeriesInstanceUID"),
             study=text("StudyInstanceUID"),
-            patient=(text("IssuerOfPatientID"), text("PatientID")),
+            # spaces around them mean nothing in DICOM
+            patient=(text("IssuerOfPatientID").strip(), text("PatientID").strip()),
             description=text("SeriesDescription"),
             tags={**tags, "modality": modality},
             no_image=no_image(dataset),
@@ -118,6 +119,7 @@ class Walk:
         self.labels: dict[str, dict[Path, Reference]] = defaultdict(dict)
         self.failed: dict[str, tuple[list[Path], str]] = {}
         self.passed: Counter[str] = Counter()
+        self.notes: list[str] = []
         self.unread: Counter[Path] = Counter()  # DICOM files, by folder
         self._series_in: dict[Path, set[str]] = defaultdict(set)
         self._endings: dict[Path, set[str]] = defaultdict(set)  # of DICOM files, by folder
@@ -177,6 +179,11 @@ class Walk:
         return dataset
 
     def end(self) -> None:
+        """Says what only all files together say: which of them are damaged, and who has which PatientID."""
+        self._tell_damaged()
+        self._tell_patients()
+
+    def _tell_damaged(self) -> None:
         """Tells damaged files from those of another kind, when it is known in which folders DICOM files are."""
         for file in self._others:
             endings = self._endings.get(file.parent)
@@ -187,6 +194,23 @@ class Walk:
             found = "file 1, which is empty, unreadable or damaged and lies beside DICOM files"
             allowed = "it may be one of them: fetch it again, or remove it"
             self.fail(self._place(file).name, [file], refusal(self._place(file), found, allowed))
+
+    def _tell_patients(self) -> None:
+        """Gives a PatientID without an issuer the one that it has elsewhere in the folder, if that is one."""
+        issuers: dict[str, set[str]] = defaultdict(set)
+        for issuer, patient in (who for group in self.series.values() for who in group.patients):
+            issuers[patient] |= {issuer} - {""}
+        for group in self.series.values():
+            group.patients = {
+                (next(iter(issuers[patient])) if len(issuers[patient]) == 1 else issuer, patient)
+                for issuer, patient in group.patients
+            }
+        if several := sum(len(of) > 1 for patient, of in issuers.items() if patient):
+            self.notes.append(
+                f"{several} PatientID(s) have several issuers: that of each is taken for another person, and so is "
+                "one without an issuer. If they are one person, who may be in train and in test then, give all files "
+                "the same issuer."
+            )
 
     def _place(self, file: Path) -> Path:
         return Path(self._pseudonym(str(file.relative_to(self.source))))
