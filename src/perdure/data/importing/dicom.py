@@ -63,7 +63,8 @@ def find_dicom(
         reasons = "; ".join([*dict.fromkeys(why for _, why in walk.failed.values()), *walk.left_out()])
         allowed = "SEG or RTSTRUCT in the folder, --labels, or --classes"
         raise refusal(source, f"no series that can be imported ({reasons or 'no DICOM file'})", allowed, "series")
-    names = {structure_key(name) for case in cases for name in made.structures.get(case.label_files, ())}
+    times, of = made.named_in(cases)
+    names = set(times)
     if not any(case.label for case in cases):  # what a label map calls its values, only the user knows
         _check_names(source, chosen.structures, walk.structures())
     labels = _label_set(chosen, sorted(names), sorted({case.grade for case in cases}))
@@ -77,7 +78,8 @@ def find_dicom(
         modality=", ".join(sorted(made.modalities)),
         background_structures=tuple(sorted(names - set(map(structure_key, labels)))) if not chosen.classes else (),
         left_out=tuple(walk.left_out()),
-        notes=tuple(walk.notes),
+        structures={name: {"labels": times[name], "of": of} for name in sorted(names - {""})},
+        notes=(*walk.notes, *_incomplete(labels, times, of)),
         failed=failed,
     )
 
@@ -151,6 +153,11 @@ class _Cases:
         self.structures[listed] = references[files[0]].structures
         return FoundCase("", "", label_files=listed)
 
+    def named_in(self, cases: Iterable[FoundCase]) -> tuple[Counter[str], int]:
+        """How many of the SEG and RTSTRUCT of these cases name each structure, by its key, and how many they are."""
+        labels = {case.label_files for case in cases if case.label_files}
+        return Counter(key for label in labels for key in set(map(structure_key, self.structures[label]))), len(labels)
+
     def count_unused(self) -> None:
         """Counts truths that belong to nothing in the folder, after all cases were made."""
         self.walk.passed["row(s) of --classes with a uid that is not here"] += len(self.grades.keys() - self.used)
@@ -223,6 +230,17 @@ def _check_names(source: Path, structures: Mapping[str, int], present: set[str])
     if unknown := sorted(name for name, key in keys.items() if key not in present):
         allowed = f"the labels here name {', '.join(sorted(present - {''})) or 'none'}"
         raise refusal(source, f"no structure {', '.join(map(repr, unknown))}", allowed, "--structure")
+
+
+def _incomplete(labels: Mapping[str, int | list[int]], times: Mapping[str, int], of: int) -> list[str]:
+    """A note on classes that some labels do not name: "Leber" in one of them, where all others say "Liver"."""
+    classes = sorted(structure_key(name) for name, value in labels.items() if value)
+    some = [name for name in classes if times.get(name, 0) < of]
+    note = (
+        f"{', '.join(some)}: not in every label. Where one is missing, it may be there under another name, or not be "
+        "drawn; what is not drawn is learnt as background. Give one structure one name in all labels."
+    )
+    return [note] if some else []
 
 
 def _label_set(chosen: Chosen, names: list[str], grades: list[str]) -> dict[str, int | list[int]]:

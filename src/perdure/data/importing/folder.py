@@ -32,6 +32,7 @@ class Imported:
         description: of dataset.toml.
         lists: name -> files in the source, relative to it.
         left_out: what is in the source and not in the manifest, as it should be.
+        structures: of each structure that SEG and RTSTRUCT name, how many `labels` name it, `of` how many.
         notes: what the user has to judge.
         failed: what could not be imported: its list, and why.
     """
@@ -40,6 +41,7 @@ class Imported:
     description: Mapping[str, object]
     lists: Mapping[str, Sequence[str]] = field(default_factory=dict)
     left_out: tuple[str, ...] = ()
+    structures: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     failed: Mapping[str, str] = field(default_factory=dict)
 
@@ -124,7 +126,13 @@ def imported(
         lists[f"{LISTS}/{name}{LIST_SUFFIX}"] = files
         failed[f"{LISTS}/{name}{LIST_SUFFIX}"] = why
     return Imported(
-        _without_empty_columns(rows), _description(found, out, rows), lists, found.left_out, found.notes, failed
+        rows=_without_empty_columns(rows),
+        description=_description(found, out, rows),
+        lists=lists,
+        left_out=found.left_out,
+        structures=found.structures,
+        notes=found.notes,
+        failed=failed,
     )
 
 
