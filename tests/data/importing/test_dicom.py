@@ -14,7 +14,11 @@ import numpy as np
 import pytest
 from highdicom.seg import SegmentationTypeValues
 from pydicom import dcmread
-from pydicom.uid import DeflatedExplicitVRLittleEndian
+from pydicom.uid import (
+    DeflatedExplicitVRLittleEndian,
+    DigitalMammographyXRayImageStorageForProcessing,
+    SecondaryCaptureImageStorage,
+)
 
 from dicoms import write_contours, write_picture, write_segmentation, write_series
 from layouts import AFFINE, head, save, write_export
@@ -385,6 +389,39 @@ def test_mammograms_are_pictures_with_a_class_each(tmp_path: Path, written: Call
     (tmp_path / "classes.csv").write_text("\n".join(rows[:2]))
     with pytest.raises(DataError, match="one class only"):
         find_dicom(tmp_path / "export", SALT, Chosen(classes=tmp_path / "classes.csv"))
+
+
+@pytest.mark.parametrize("by", ["patient", "study"])
+def test_a_class_of_a_patient_or_study_is_not_that_of_raw_images_and_secondary_captures_unless_they_are_named(
+    tmp_path: Path, by: str
+) -> None:
+    rows, kinds = ["uid,class"], [
+        {"PresentationIntentType": "FOR PRESENTATION"}, {"PresentationIntentType": "FOR PROCESSING"},
+        {"SOPClassUID": DigitalMammographyXRayImageStorageForProcessing}, {"SOPClassUID": SecondaryCaptureImageStorage},
+    ]  # fmt: skip
+    for number in range(4):
+        who = {"PatientID": f"MRN-{number}", "StudyInstanceUID": f"1.2.{number}"}
+        rows.append(f"{who['PatientID' if by == 'patient' else 'StudyInstanceUID']},{'AB'[number % 2]}")
+        for kind, more in enumerate(kinds):
+            write_picture(tmp_path / "export" / f"{number}{kind}.dcm", np.ones((9, 9), np.uint16), more=who | more)
+        # the screen of a workstation, with the modality of what it shows
+        files = write_series(tmp_path / "export" / f"screen{number}", np.ones((9, 9, 1), np.uint16), AFFINE, more=who)
+        screen = dcmread(files[0])
+        screen.SOPClassUID, screen.StudyInstanceUID = SecondaryCaptureImageStorage, who["StudyInstanceUID"]
+        del screen.ImagePositionPatient, screen.ImageOrientationPatient
+        screen.save_as(files[0])
+    table = tmp_path / "classes.csv"
+    table.write_text("\n".join(rows))
+    found = find_dicom(tmp_path / "export", SALT, Chosen(classes=table))
+    assert (sorted(case.image_files for case in found.cases), found.failed) == ([(f"{n}0.dcm",) for n in range(4)], {})
+    assert found.left_out == (
+        "8 raw image(s), for processing (to take one, name it or its series in --classes)",
+        "8 secondary capture(s), of a screen or the like (to take one, name it or its series in --classes)",
+    )
+    raw, capture = (dcmread(tmp_path / "export" / name) for name in ("01.dcm", "13.dcm"))
+    table.write_text("\n".join([*rows, f"{raw.SOPInstanceUID},A", f"{capture.SeriesInstanceUID},B"]))
+    found = find_dicom(tmp_path / "export", SALT, Chosen(classes=table))
+    assert {case.image_files[0] for case in found.cases} - {f"{n}0.dcm" for n in range(4)} == {"01.dcm", "13.dcm"}
 
 
 def test_a_link_out_of_the_folder_is_not_followed(tmp_path: Path, source: Path) -> None:

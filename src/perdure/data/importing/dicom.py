@@ -23,6 +23,7 @@ from perdure.data.places import LIST_SUFFIX
 from perdure.errors import DataError
 
 _MAPS = (".nii.gz", ".nii", ".mgz")
+_WITHOUT = "series or picture(s) without a label or class"
 
 
 def find_dicom(
@@ -103,9 +104,9 @@ class _Cases:
             place = self.walk.listed(name)
             try:
                 # first, because a series that nobody labelled may be as odd as it likes
-                truth = self._truth(uid, name if pictures else None, group)
-                if truth is None:
-                    self.walk.passed["series or picture(s) without a label or class"] += 1
+                truth = self._truth(uid, name if pictures else None, group, files)
+                if isinstance(truth, str):
+                    self.walk.passed[truth] += 1
                     continue
                 if group.failure:
                     raise refusal(place, "a file that cannot be read", group.failure)
@@ -129,13 +130,15 @@ class _Cases:
             who = "\0".join(next(iter(group.patients)))
             yield replace(truth, subject=who, name=name, tags=group.tags, image_files=_relative(self.root, in_order))
 
-    def _truth(self, uid: str, picture: str | None, group: Group) -> FoundCase | None:
-        """The label or class of a series, or of one picture in it, as a case with nothing else; None if it has none."""
+    def _truth(self, uid: str, picture: str | None, group: Group, own: list[Path]) -> FoundCase | str:
+        """The label or class of a series, or of one picture in it, as a case with nothing else; or why it has none."""
         if self.walk.chosen.classes is not None:
             keys = (picture, uid, group.study, *(patient for _, patient in group.patients))
             found = [key for key in keys if key is not None and key in self.grades]
             self.used.update(found)
-            return FoundCase("", "", grade=self.grades[found[0]]) if found else None
+            if found and found[0] not in (picture, uid) and all(file in group.byproducts for file in own):
+                return group.byproducts[own[0]]
+            return FoundCase("", "", grade=self.grades[found[0]]) if found else _WITHOUT
         maps = [] if self.walk.chosen.label_maps is None else self._maps(uid)
         references = self.walk.labels.get(uid, {})
         files = [file for file, made_on in references.items() if picture is None or picture in made_on.images]
@@ -148,7 +151,7 @@ class _Cases:
                 raise refusal(self.walk.listed(uid), "a label map that is a link out of the folder", allowed, "labels")
             return FoundCase("", "", label=_relative(self.root, maps)[0])
         if not files:
-            return None
+            return _WITHOUT
         listed = _relative(self.root, files)
         self.structures[listed] = references[files[0]].structures
         return FoundCase("", "", label_files=listed)

@@ -39,6 +39,7 @@ _TAGS = {
 }
 _NO_DICOM = "file(s) that are no DICOM"
 _LABELS = ("SEG", "RTSTRUCT")
+_OWN_CLASS = "(to take one, name it or its series in --classes)"
 
 
 @dataclass(frozen=True)
@@ -67,7 +68,10 @@ class Chosen:
 
 @dataclass(frozen=True)
 class Said:
-    """What a file says of where it belongs; `patient` is issuer and PatientID."""
+    """What a file says of where it belongs; `patient` is issuer and PatientID.
+
+    `byproduct` says of an image why the class of a patient or study is not its own; "" of what was taken to be read.
+    """
 
     modality: str
     series: str
@@ -76,6 +80,7 @@ class Said:
     description: str
     tags: Mapping[str, str]
     no_image: bool
+    byproduct: str
 
     @classmethod
     def of(cls, dataset: Dataset) -> Said:
@@ -95,12 +100,13 @@ class Said:
             description=text("SeriesDescription"),
             tags={**tags, "modality": modality},
             no_image=no_image(dataset),
+            byproduct=_byproduct(text("PresentationIntentType"), str(getattr(dataset.get("SOPClassUID"), "name", ""))),
         )
 
 
 @dataclass
 class Group:
-    """The files of one series, and whose it is: issuer and PatientID."""
+    """The files of one series, whose it is (issuer and PatientID), and which files are byproducts, and why."""
 
     patients: set[tuple[str, str]] = field(default_factory=set)
     files: list[Path] = field(default_factory=list)
@@ -108,6 +114,7 @@ class Group:
     study: str = ""
     tags: dict[str, str] = field(default_factory=dict)
     failure: str = ""
+    byproducts: dict[Path, str] = field(default_factory=dict)
 
 
 class Walk:
@@ -226,6 +233,8 @@ class Walk:
         group.patients.add(said.patient)
         group.study = said.study
         group.tags |= said.tags
+        if said.byproduct:
+            group.byproducts[file] = said.byproduct
         try:
             called = f"file {len(group.files)}"
             group.instances.append(instance_of(self.listed(said.series), file, called, dataset))
@@ -274,6 +283,12 @@ class Walk:
     def fail(self, name: str, files: list[Path], error: DataError) -> None:
         """Notes what cannot be imported."""
         self.failed[name] = (files, _reason(error))
+
+
+def _byproduct(intent: str, kind: str) -> str:
+    if intent == "FOR PROCESSING" or "For Processing" in kind:
+        return f"raw image(s), for processing {_OWN_CLASS}"
+    return f"secondary capture(s), of a screen or the like {_OWN_CLASS}" if "Secondary Capture" in kind else ""
 
 
 def _ending(file: Path) -> str:
