@@ -314,12 +314,53 @@ def _shift(rows: int) -> np.ndarray:
 
 def test_two_labels_of_one_series_are_refused(source: Path) -> None:
     file = min(source.rglob("IM900"))
-    shutil.copy(file, file.with_name("IM899"))
+    dataset = dcmread(file)
+    dataset.ContentLabel = "AGAIN"
+    dataset.save_as(file.with_name("IM899"))
     found = find_dicom(source, SALT)
     assert [why for _, why in found.failed.values()] == [
         "labels: 2 labels; one label a series; choose among SEG and RTSTRUCT by --label-description"
     ]
     assert len(found.cases) == 3
+
+
+@pytest.mark.parametrize("kind", ["slice", "series", "SEG", "RTSTRUCT"])
+def test_a_copy_of_a_file_counts_once_wherever_it_lies(
+    tmp_path: Path, written: Callable[..., Dataset], kind: str
+) -> None:
+    export = tmp_path / "export"
+    for number, labels in enumerate(write_two(export)):
+        files = sorted((export / f"{number}").iterdir())
+        if kind == "RTSTRUCT":
+            write_contours(export / f"{number}.dcm", files, labels, AFFINE, {1: "Ball", 2: "Core"})
+        else:
+            write_segmentation(export / f"{number}.dcm", files, labels, {1: "Ball", 2: "Core"})
+    before = find_dicom(export, SALT)
+    if kind == "slice":
+        shutil.copy(files[3], files[3].with_name("slice003 (1).dcm"))
+    elif kind == "series":
+        shutil.copytree(export / "1", export / "sent again")
+    else:
+        shutil.copy(export / "1.dcm", export / "1 (1).dcm")
+    found = find_dicom(export, SALT)
+    assert found.failed == {}
+    assert found.left_out == (f"{16 if kind == 'series' else 1} file(s) that are a copy of another, byte by byte",)
+    assert sorted(case.name for case in found.cases) == sorted(case.name for case in before.cases)
+    written(found).check(required=(), cache=tmp_path / "cache")
+
+
+def test_a_slice_with_the_uid_of_another_and_other_content_is_no_copy(tmp_path: Path) -> None:
+    for number, labels in enumerate(write_two(tmp_path / "export")):
+        files = sorted((tmp_path / "export" / f"{number}").iterdir())
+        write_segmentation(tmp_path / "export" / f"{number}.dcm", files, labels, {1: "Ball", 2: "Core"})
+    dataset = dcmread(files[3])
+    dataset.PixelData = bytes(len(dataset.PixelData))
+    dataset.save_as(files[3].with_name("later.dcm"))
+    found = find_dicom(tmp_path / "export", SALT)
+    assert (len(found.cases), found.left_out) == (1, ())
+    ((names, why),) = found.failed.values()
+    assert len(names) == 17
+    assert why.startswith("ImagePositionPatient: two slices at one place (file 1 and file 5)")
 
 
 def test_among_several_labels_a_description_chooses(source: Path) -> None:
@@ -389,6 +430,40 @@ def test_mammograms_are_pictures_with_a_class_each(tmp_path: Path, written: Call
     (tmp_path / "classes.csv").write_text("\n".join(rows[:2]))
     with pytest.raises(DataError, match="one class only"):
         find_dicom(tmp_path / "export", SALT, Chosen(classes=tmp_path / "classes.csv"))
+
+
+@pytest.mark.parametrize("where", ["one series", "two series", "no uid"])
+def test_pictures_of_one_uid_count_once_where_they_are_copies_and_fail_alone_where_they_are_not(
+    tmp_path: Path, written: Callable[..., Dataset], where: str
+) -> None:
+    export, rows = tmp_path / "export", ["uid,class"]
+    for number in range(4):
+        more = {"PatientID": f"MRN-{number}"}
+        path = write_picture(export / f"{number}.dcm", np.full((9, 9), number, np.uint16), more=more)
+        rows.append(f"MRN-{number},{'AB'[number % 2]}")
+    (tmp_path / "classes.csv").write_text("\n".join(rows))
+    chosen = Chosen(classes=tmp_path / "classes.csv")
+    before = find_dicom(export, SALT, chosen)
+    shutil.copy(path, export / "3 (1).dcm")
+    found = find_dicom(export, SALT, chosen)
+    assert [case.name for case in found.cases] == [case.name for case in before.cases]
+    assert (found.failed, found.left_out) == ({}, ("1 file(s) that are a copy of another, byte by byte",))
+    for name in ("3 (1).dcm", "3.dcm"):
+        other = dcmread(path)
+        other.PixelData = (b"\1" if name == "3.dcm" else b"\2") * len(other.PixelData)
+        if where == "two series" and name == "3.dcm":
+            other.SeriesInstanceUID = "1.2.3"
+        if where == "no uid":
+            del other.SOPInstanceUID
+        other.save_as(export / name, enforce_file_format=False)
+    found = find_dicom(export, SALT, chosen)
+    assert len(found.cases) == 3
+    ((names, why),) = found.failed.values()
+    assert sorted(names) == ["3 (1).dcm", "3.dcm"]
+    assert why.startswith("SOPInstanceUID: 2 files with the same one, or none, and different content; each image has")
+    data = written(found)
+    assert len(data.cases) == 3
+    assert len(list((data.folder / "series").iterdir())) == 4
 
 
 @pytest.mark.parametrize("by", ["patient", "study"])

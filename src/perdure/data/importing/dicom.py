@@ -93,6 +93,8 @@ class _Cases:
         self.structures: dict[tuple[str, ...], tuple[str, ...]] = {}
         self.modalities: set[str] = set()
         self.used: set[str] = set()  # of the uids in the table of classes
+        every = (one for group in walk.series.values() for one in group.instances)
+        self.times = Counter(one.uid or one.series for one in every if one.is_picture)
 
     def of(self, uid: str, group: Group) -> Iterator[FoundCase]:
         """The cases of one series: one of a volume, or one of each picture."""
@@ -100,7 +102,7 @@ class _Cases:
         parts = [[i] for i in range(len(group.files))] if pictures else [list(range(len(group.files)))]
         for part in parts:
             files, instances = [group.files[i] for i in part], tuple(group.instances[i] for i in part if pictures)
-            name = instances[0].uid if instances else uid
+            name = (instances[0].uid if instances else "") or uid
             place = self.walk.listed(name)
             try:
                 # first, because a series that nobody labelled may be as odd as it likes
@@ -108,6 +110,9 @@ class _Cases:
                 if isinstance(truth, str):
                     self.walk.passed[truth] += 1
                     continue
+                if pictures and self.times[name] > 1:
+                    found = f"{self.times[name]} files with the same one, or none, and different content"
+                    raise refusal(place, found, "each image has its own: mend or remove all but one", "SOPInstanceUID")
                 if group.failure:
                     raise refusal(place, "a file that cannot be read", group.failure)
                 series = assembled(place, instances or tuple(group.instances))

@@ -118,8 +118,10 @@ def imported(
         if odd := next(unprintable_in([*row.values(), case.grade]), None):
             raise refusal(found.source, f"{odd!r:.100}", "rename it: UTF-8 without control characters", "name")
         rows.append({**row, "class": case.grade, **{tag: printable(value) for tag, value in case.tags.items()}})
-    if twice := [name for name, times in Counter(row["id"] for row in rows).items() if times > 1]:
-        raise refusal(found.source, f"{len(twice)} name(s) of several cases", "each case has one name", "cases")
+    times = Counter(row["id"] for row in rows)
+    if twice := sorted(row["image"] for row in rows if times[row["id"]] > 1):
+        several = f"{len(twice)} images whose cases have the name of another, {', '.join(twice[:4])} among them"
+        raise refusal(found.source, several, "each case has one name: rename or remove all but one of each", "cases")
     _split(found.source, rows, seed)
     failed = {}
     for name, (files, why) in found.failed.items():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 from collections import Counter, defaultdict
@@ -38,6 +39,7 @@ _TAGS = {
     "institution": "InstitutionName",
 }
 _NO_DICOM = "file(s) that are no DICOM"
+_COPIES = "file(s) that are a copy of another, byte by byte"
 _LABELS = ("SEG", "RTSTRUCT")
 _OWN_CLASS = "(to take one, name it or its series in --classes)"
 
@@ -68,12 +70,13 @@ class Chosen:
 
 @dataclass(frozen=True)
 class Said:
-    """What a file says of where it belongs; `patient` is issuer and PatientID.
+    """What a file says of where it belongs; `uid` is its own, `patient` is issuer and PatientID.
 
     `byproduct` says of an image why the class of a patient or study is not its own; "" of what was taken to be read.
     """
 
     modality: str
+    uid: str
     series: str
     study: str
     patient: tuple[str, str]
@@ -93,6 +96,7 @@ class Said:
         tags = {tag: text(keyword) for tag, keyword in _TAGS.items() if text(keyword)}
         return cls(
             modality=modality,
+            uid=text("SOPInstanceUID"),
             series=text("SeriesInstanceUID"),
             study=text("StudyInstanceUID"),
             # spaces around them mean nothing in DICOM
@@ -129,6 +133,8 @@ class Walk:
         self.notes: list[str] = []
         self.unread: Counter[Path] = Counter()  # DICOM files, by folder
         self._series_in: dict[Path, set[str]] = defaultdict(set)
+        self._first: dict[str, Path] = {}  # file of each SOPInstanceUID
+        self._digests: dict[str, set[str]] = {}  # of the files of a SOPInstanceUID that several have
         self._endings: dict[Path, set[str]] = defaultdict(set)  # of DICOM files, by folder
         self._others: list[Path] = []
 
@@ -226,10 +232,28 @@ class Walk:
         """How many files that could not be read may be slices of a series: they lie in a folder with no other."""
         return sum(number for folder, number in self.unread.items() if self._series_in[folder] == {uid})
 
+    def _is_copy(self, file: Path, uid: str) -> bool:
+        """Whether a file before had this SOPInstanceUID and the same bytes; such a file is counted."""
+        first = self._first.setdefault(uid, file)
+        if first == file:
+            return False
+        try:
+            known = self._digests.get(uid) or {_digest(first)}
+            own = _digest(file)
+        except OSError:  # unknown, so that both stay
+            return False
+        is_copy = own in known
+        self.passed[_COPIES] += is_copy
+        known.add(own)
+        self._digests[uid] = known
+        return is_copy
+
     def _add(self, file: Path, said: Said, dataset: Dataset) -> None:
+        self._series_in[file.parent].add(said.series)
+        if self._is_copy(file, said.uid):
+            return
         group = self.series[said.series]
         group.files.append(file)
-        self._series_in[file.parent].add(said.series)
         group.patients.add(said.patient)
         group.study = said.study
         group.tags |= said.tags
@@ -249,7 +273,7 @@ class Walk:
             self.passed["segmentation(s) that Perdure made (--own-labels takes them)"] += 1
         elif pattern is not None and not pattern.search(said.description):
             self.passed["label(s) with another description"] += 1
-        else:
+        elif not self._is_copy(file, said.uid):
             made_on = reference(place, "file 1", dataset)
             self.labels[made_on.series][file] = made_on
 
@@ -281,14 +305,20 @@ class Walk:
         return Path(LISTS) / f"{self._pseudonym(uid)}{LIST_SUFFIX}"
 
     def fail(self, name: str, files: list[Path], error: DataError) -> None:
-        """Notes what cannot be imported."""
-        self.failed[name] = (files, _reason(error))
+        """Notes what cannot be imported, all files of one name together."""
+        before, _ = self.failed.get(name, ([], ""))
+        self.failed[name] = ([*before, *files], _reason(error))
 
 
 def _byproduct(intent: str, kind: str) -> str:
     if intent == "FOR PROCESSING" or "For Processing" in kind:
         return f"raw image(s), for processing {_OWN_CLASS}"
     return f"secondary capture(s), of a screen or the like {_OWN_CLASS}" if "Secondary Capture" in kind else ""
+
+
+def _digest(file: Path) -> str:
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def _ending(file: Path) -> str:
