@@ -8,7 +8,7 @@ import pytest
 from pydicom import dcmread
 
 from command import Command
-from dicoms import write_series
+from dicoms import write_segmentation, write_series
 from layouts import AFFINE, head, save, write_bids, write_decathlon, write_export, write_nnunet
 from perdure.cli.console import FAILED, SOME_FAILED, USAGE
 from perdure.data import Dataset
@@ -47,8 +47,38 @@ def test_json_holds_domains_and_what_is_left_out(command: Command, tmp_path: Pat
         "cases": 6,
         "domains": {"heads": {"subjects": 4, "cases": 6}},
         "left_out": ["1 image(s) of imagesTs without a label"],
+        "structures": {},
+        "notes": [],
         "failed": {},
     }
+
+
+def test_which_structures_are_in_how_many_labels_is_said_and_what_is_missing_in_some(
+    command: Command, tmp_path: Path
+) -> None:
+    for number in range(6):
+        image, labels = head(number)
+        files = write_series(tmp_path / "source" / f"{number}", image, AFFINE, more={"PatientID": f"MRN-{number}"})
+        names = {0: {1: "Liver"}, 1: {1: "Leber", 2: "Spleen"}}.get(number, {1: "Liver", 2: "SPLEEN"})
+        write_segmentation(tmp_path / "source" / f"{number}.dcm", files, labels, names)
+    words = ("import", "dicom", tmp_path / "source", "--salt", tmp_path / "salt", "--out")
+    ended = command.succeeds(*words, tmp_path / "data")
+    assert "structures: leber 1 of 6 labels, liver 5, spleen 5\n" in ended.out
+    assert "note: leber, liver, spleen: not in every label. Where one is missing, it may be there under" in ended.err
+    chosen = command.succeeds(*words, tmp_path / "chosen", "--structure", "spleen=1", "--json")
+    assert chosen.json["structures"] == {
+        name: {"labels": times, "of": 6} for name, times in (("leber", 1), ("liver", 5), ("spleen", 5))
+    }
+    # what is background anyway is missing nowhere
+    assert [one.partition(":")[0] for one in chosen.json["notes"]] == ["spleen"]
+
+
+def test_nothing_is_said_of_structures_that_every_label_has(command: Command, tmp_path: Path) -> None:
+    write_export(tmp_path / "source")
+    words = ("import", "dicom", tmp_path / "source", "--salt", tmp_path / "salt", "--out", tmp_path / "data")
+    ended = command.succeeds(*words)
+    assert "structures: ball 4 of 4 labels, core 4\n" in ended.out
+    assert "not in every label" not in ended.err
 
 
 def test_a_series_that_cannot_be_read_stops_no_other_and_its_list_is_named(command: Command, tmp_path: Path) -> None:

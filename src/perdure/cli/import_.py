@@ -199,12 +199,20 @@ def _show(made: Imported, out: Path, salt: Path, is_new: bool, as_json: bool) ->
         "cases": len(made.rows),
         "domains": made.domains,
         "left_out": list(made.left_out),
+        "structures": made.structures,
+        "notes": list(made.notes),
         "failed": dict(made.failed),
     }
     lines = [f"{out}: {len(made.rows)} cases of {subjects} subjects"]
     lines += [f"  {name}: {of['subjects']} subjects, {of['cases']} cases" for name, of in made.domains.items()]
+    if made.structures:
+        first, *others = ((name, of["labels"], of["of"]) for name, of in made.structures.items())
+        counts = [f"{first[0]} {first[1]} of {first[2]} labels", *(f"{name} {times}" for name, times, _ in others)]
+        lines.append(f"structures: {', '.join(counts)}")
     lines += [f"not in the manifest: {what}" for what in made.left_out]
     show(record, as_json, *lines)
+    for one in made.notes:
+        note(one)
     note(f"pseudonyms depend on {salt}: keep it, and keep it apart from {out}.")
     if made.failed:
         reasons = "\n".join(f"{name}: {why}" for name, why in made.failed.items())

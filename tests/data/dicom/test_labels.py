@@ -103,6 +103,28 @@ def test_a_name_that_is_no_label_is_refused_unless_it_is_background(label: Calla
     np.testing.assert_array_equal(read.pixels, np.where(labels() == 7, 7, 0))
 
 
+@pytest.mark.parametrize("kind", ["BINARY", "LABELMAP", "RTSTRUCT"])
+def test_two_names_in_one_label_that_only_punctuation_tells_apart_are_refused_unless_both_are_background(
+    label: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    monkeypatch.setitem(NAMES, 7, "PTV+2mm")
+    monkeypatch.setitem(NAMES, 300, "PTV-2mm")
+    path = label(kind)
+    message = refusal(path, {"ptv_2mm": 1})
+    assert "structures: found 'PTV+2mm' and 'PTV-2mm' in label.dcm; case, spaces and punctuation do not" in message
+    assert not read_labels(path, path.parent / "s", {"ptv_2mm": 0}).pixels.any()
+
+
+@pytest.mark.parametrize("kind", ["BINARY", "LABELMAP", "RTSTRUCT"])
+def test_one_name_may_stand_at_several_structures(
+    label: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    monkeypatch.setitem(NAMES, 300, NAMES[7])
+    path = label(kind)
+    read = read_labels(path, path.parent / "s", {"left_kidney": 7})
+    np.testing.assert_array_equal(read.pixels, np.where(labels(), 7, 0))
+
+
 @pytest.mark.parametrize("kind", ["BINARY", "RTSTRUCT"])
 def test_a_label_of_another_series_is_refused(tmp_path: Path, label: Callable[[str], Path], kind: str) -> None:
     path = label(kind)

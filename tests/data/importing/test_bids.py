@@ -71,6 +71,24 @@ def test_of_several_labels_one_has_to_be_chosen(source: Path) -> None:
     assert len(find_bids(source, derivative="machine", desc="fine").cases) == 8
 
 
+def test_images_and_labels_in_source_data_and_hidden_folders_are_no_part_of_a_dataset(source: Path) -> None:
+    for folder in ("sourcedata", ".git/annex", "derivatives/hand/sourcedata"):
+        shutil.copytree(source / "sub-01", source / folder / "sub-01")
+        shutil.copytree(source / "derivatives/hand/sub-01", source / folder / "labels/sub-01")
+    assert len(find_bids(source).cases) == 8
+    shutil.move(source / "sub-01", source / "sourcedata/again/sub-01")
+    assert len(find_bids(source).cases) == 6
+    # what is asked for itself may lie anywhere
+    assert len(find_bids(source.rename(source.with_name("sourcedata"))).cases) == 6
+
+
+def test_two_images_whose_cases_have_one_name_are_named(source: Path, written: Callable[..., Dataset]) -> None:
+    shutil.copytree(source / "sub-01" / "ses-1", source / "raw" / "ses-1")
+    one = "sub-01_ses-1_T1w.nii.gz"
+    with pytest.raises(DataError, match=f"cases: found 2 images .*raw/ses-1/anat/{one}, sub-01/ses-1/anat/{one}"):
+        written(find_bids(source))
+
+
 def test_participants_under_other_ids_are_left_out_and_said(source: Path) -> None:
     table = source / "participants.tsv"
     table.write_text(table.read_text().replace("sub-01", "01").replace("sub-03", "03"))

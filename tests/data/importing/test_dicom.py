@@ -14,7 +14,11 @@ import numpy as np
 import pytest
 from highdicom.seg import SegmentationTypeValues
 from pydicom import dcmread
-from pydicom.uid import DeflatedExplicitVRLittleEndian
+from pydicom.uid import (
+    DeflatedExplicitVRLittleEndian,
+    DigitalMammographyXRayImageStorageForProcessing,
+    SecondaryCaptureImageStorage,
+)
 
 from dicoms import write_contours, write_picture, write_segmentation, write_series
 from layouts import AFFINE, head, save, write_export
@@ -163,6 +167,8 @@ def write_two(folder: Path) -> list[np.ndarray]:
         ("off the grid", "content: frame 1 of file 17, which is on no slice"),
         ("point", "ContourSequence: a contour of 'Core' in file 17 of kind POINT"),
         ("nameless", "structures: a structure in file 17 without a letter or digit in its name; name it, or choose"),
+        ("one name", "structures: 'Ball' and 'ball?' in file 17; case, spaces and punctuation do not tell"),
+        ("one region", "structures: 'Ball' and 'ball?' in file 17; case, spaces and punctuation do not tell"),
     ],
 )
 def test_a_truth_whose_header_says_that_it_cannot_be_read_is_named_and_all_others_are_imported(
@@ -181,6 +187,10 @@ def test_a_truth_whose_header_says_that_it_cannot_be_read_is_named_and_all_other
         dataset.PerFrameFunctionalGroupsSequence[0].PlanePositionSequence[0].ImagePositionPatient[2] += 0.5
     if fault == "nameless":
         dataset.SegmentSequence[1].SegmentLabel = "??"
+    if fault == "one name":
+        dataset.SegmentSequence[1].SegmentLabel = "ball?"
+    if fault == "one region":
+        dataset = dcmread(write_contours(path, files, labels, AFFINE, {1: "Ball", 2: "ball?"}))
     if fault == "point":
         dataset = dcmread(write_contours(path, files, labels, AFFINE, {1: "Ball", 2: "Core"}))
         contour = dataset.ROIContourSequence[1].ContourSequence[0]
@@ -193,6 +203,19 @@ def test_a_truth_whose_header_says_that_it_cannot_be_read_is_named_and_all_other
     data = written(found)
     data.check(required=(), cache=tmp_path / "cache")
     assert len(data.cases) == 1
+
+
+def test_names_that_only_punctuation_tells_apart_stop_nobody_where_both_are_background(
+    tmp_path: Path, written: Callable[..., Dataset]
+) -> None:
+    for number, labels in enumerate(write_two(tmp_path / "export")):
+        files = sorted((tmp_path / "export" / f"{number}").iterdir())
+        cores = labels + (labels == 2) * (np.arange(labels.shape[2]) % 2)
+        names = {1: "Ball", 2: "PTV+2mm", 3: "PTV-2mm"}
+        write_contours(tmp_path / "export" / f"{number}.dcm", files, cores, AFFINE, names)
+    data = written(find_dicom(tmp_path / "export", SALT, Chosen(structures={"ball": 1})))
+    assert data.description.background_structures == ("ptv_2mm",)
+    data.check(required=(), cache=tmp_path / "cache")
 
 
 def test_an_isocentre_stops_nobody_who_names_the_classes(tmp_path: Path, written: Callable[..., Dataset]) -> None:
@@ -291,12 +314,53 @@ def _shift(rows: int) -> np.ndarray:
 
 def test_two_labels_of_one_series_are_refused(source: Path) -> None:
     file = min(source.rglob("IM900"))
-    shutil.copy(file, file.with_name("IM899"))
+    dataset = dcmread(file)
+    dataset.ContentLabel = "AGAIN"
+    dataset.save_as(file.with_name("IM899"))
     found = find_dicom(source, SALT)
     assert [why for _, why in found.failed.values()] == [
         "labels: 2 labels; one label a series; choose among SEG and RTSTRUCT by --label-description"
     ]
     assert len(found.cases) == 3
+
+
+@pytest.mark.parametrize("kind", ["slice", "series", "SEG", "RTSTRUCT"])
+def test_a_copy_of_a_file_counts_once_wherever_it_lies(
+    tmp_path: Path, written: Callable[..., Dataset], kind: str
+) -> None:
+    export = tmp_path / "export"
+    for number, labels in enumerate(write_two(export)):
+        files = sorted((export / f"{number}").iterdir())
+        if kind == "RTSTRUCT":
+            write_contours(export / f"{number}.dcm", files, labels, AFFINE, {1: "Ball", 2: "Core"})
+        else:
+            write_segmentation(export / f"{number}.dcm", files, labels, {1: "Ball", 2: "Core"})
+    before = find_dicom(export, SALT)
+    if kind == "slice":
+        shutil.copy(files[3], files[3].with_name("slice003 (1).dcm"))
+    elif kind == "series":
+        shutil.copytree(export / "1", export / "sent again")
+    else:
+        shutil.copy(export / "1.dcm", export / "1 (1).dcm")
+    found = find_dicom(export, SALT)
+    assert found.failed == {}
+    assert found.left_out == (f"{16 if kind == 'series' else 1} file(s) that are a copy of another, byte by byte",)
+    assert sorted(case.name for case in found.cases) == sorted(case.name for case in before.cases)
+    written(found).check(required=(), cache=tmp_path / "cache")
+
+
+def test_a_slice_with_the_uid_of_another_and_other_content_is_no_copy(tmp_path: Path) -> None:
+    for number, labels in enumerate(write_two(tmp_path / "export")):
+        files = sorted((tmp_path / "export" / f"{number}").iterdir())
+        write_segmentation(tmp_path / "export" / f"{number}.dcm", files, labels, {1: "Ball", 2: "Core"})
+    dataset = dcmread(files[3])
+    dataset.PixelData = bytes(len(dataset.PixelData))
+    dataset.save_as(files[3].with_name("later.dcm"))
+    found = find_dicom(tmp_path / "export", SALT)
+    assert (len(found.cases), found.left_out) == (1, ())
+    ((names, why),) = found.failed.values()
+    assert len(names) == 17
+    assert why.startswith("ImagePositionPatient: two slices at one place (file 1 and file 5)")
 
 
 def test_among_several_labels_a_description_chooses(source: Path) -> None:
@@ -368,6 +432,73 @@ def test_mammograms_are_pictures_with_a_class_each(tmp_path: Path, written: Call
         find_dicom(tmp_path / "export", SALT, Chosen(classes=tmp_path / "classes.csv"))
 
 
+@pytest.mark.parametrize("where", ["one series", "two series", "no uid"])
+def test_pictures_of_one_uid_count_once_where_they_are_copies_and_fail_alone_where_they_are_not(
+    tmp_path: Path, written: Callable[..., Dataset], where: str
+) -> None:
+    export, rows = tmp_path / "export", ["uid,class"]
+    for number in range(4):
+        more = {"PatientID": f"MRN-{number}"}
+        path = write_picture(export / f"{number}.dcm", np.full((9, 9), number, np.uint16), more=more)
+        rows.append(f"MRN-{number},{'AB'[number % 2]}")
+    (tmp_path / "classes.csv").write_text("\n".join(rows))
+    chosen = Chosen(classes=tmp_path / "classes.csv")
+    before = find_dicom(export, SALT, chosen)
+    shutil.copy(path, export / "3 (1).dcm")
+    found = find_dicom(export, SALT, chosen)
+    assert [case.name for case in found.cases] == [case.name for case in before.cases]
+    assert (found.failed, found.left_out) == ({}, ("1 file(s) that are a copy of another, byte by byte",))
+    for name in ("3 (1).dcm", "3.dcm"):
+        other = dcmread(path)
+        other.PixelData = (b"\1" if name == "3.dcm" else b"\2") * len(other.PixelData)
+        if where == "two series" and name == "3.dcm":
+            other.SeriesInstanceUID = "1.2.3"
+        if where == "no uid":
+            del other.SOPInstanceUID
+        other.save_as(export / name, enforce_file_format=False)
+    found = find_dicom(export, SALT, chosen)
+    assert len(found.cases) == 3
+    ((names, why),) = found.failed.values()
+    assert sorted(names) == ["3 (1).dcm", "3.dcm"]
+    assert why.startswith("SOPInstanceUID: 2 files with the same one, or none, and different content; each image has")
+    data = written(found)
+    assert len(data.cases) == 3
+    assert len(list((data.folder / "series").iterdir())) == 4
+
+
+@pytest.mark.parametrize("by", ["patient", "study"])
+def test_a_class_of_a_patient_or_study_is_not_that_of_raw_images_and_secondary_captures_unless_they_are_named(
+    tmp_path: Path, by: str
+) -> None:
+    rows, kinds = ["uid,class"], [
+        {"PresentationIntentType": "FOR PRESENTATION"}, {"PresentationIntentType": "FOR PROCESSING"},
+        {"SOPClassUID": DigitalMammographyXRayImageStorageForProcessing}, {"SOPClassUID": SecondaryCaptureImageStorage},
+    ]  # fmt: skip
+    for number in range(4):
+        who = {"PatientID": f"MRN-{number}", "StudyInstanceUID": f"1.2.{number}"}
+        rows.append(f"{who['PatientID' if by == 'patient' else 'StudyInstanceUID']},{'AB'[number % 2]}")
+        for kind, more in enumerate(kinds):
+            write_picture(tmp_path / "export" / f"{number}{kind}.dcm", np.ones((9, 9), np.uint16), more=who | more)
+        # the screen of a workstation, with the modality of what it shows
+        files = write_series(tmp_path / "export" / f"screen{number}", np.ones((9, 9, 1), np.uint16), AFFINE, more=who)
+        screen = dcmread(files[0])
+        screen.SOPClassUID, screen.StudyInstanceUID = SecondaryCaptureImageStorage, who["StudyInstanceUID"]
+        del screen.ImagePositionPatient, screen.ImageOrientationPatient
+        screen.save_as(files[0])
+    table = tmp_path / "classes.csv"
+    table.write_text("\n".join(rows))
+    found = find_dicom(tmp_path / "export", SALT, Chosen(classes=table))
+    assert (sorted(case.image_files for case in found.cases), found.failed) == ([(f"{n}0.dcm",) for n in range(4)], {})
+    assert found.left_out == (
+        "8 raw image(s), for processing (to take one, name it or its series in --classes)",
+        "8 secondary capture(s), of a screen or the like (to take one, name it or its series in --classes)",
+    )
+    raw, capture = (dcmread(tmp_path / "export" / name) for name in ("01.dcm", "13.dcm"))
+    table.write_text("\n".join([*rows, f"{raw.SOPInstanceUID},A", f"{capture.SeriesInstanceUID},B"]))
+    found = find_dicom(tmp_path / "export", SALT, Chosen(classes=table))
+    assert {case.image_files[0] for case in found.cases} - {f"{n}0.dcm" for n in range(4)} == {"01.dcm", "13.dcm"}
+
+
 def test_a_link_out_of_the_folder_is_not_followed(tmp_path: Path, source: Path) -> None:
     inside = min(source.rglob("IM900"))
     inside.rename(tmp_path / "elsewhere")
@@ -413,6 +544,46 @@ def test_folders_that_are_links_or_cannot_be_read_are_not_passed_over_without_a_
     assert "1 folder(s) that are links" in found.left_out
     ((names, why),) = found.failed.values()
     assert (names, why) == ((closed.name,), "content: a folder that cannot be read; mend its permissions")
+
+
+def write_people(folder: Path, people: Iterable[dict[str, str]]) -> None:
+    """A series with its label of each, whoever it says that it is."""
+    for number, more in enumerate(people):
+        image, labels = head(number)
+        files = write_series(folder / f"{number}", image, AFFINE, more=more)
+        write_segmentation(folder / f"{number}.dcm", files, labels, {1: "Ball", 2: "Core"})
+
+
+def test_spaces_around_an_id_and_an_issuer_that_is_said_only_here_and_there_make_no_other_person(
+    tmp_path: Path, written: Callable[..., Dataset]
+) -> None:
+    ids = [" MRN-7", "MRN-7", "MRN-7 ", "MRN-7", "MRN-8", "mrn-8"]
+    people = [{"PatientID": one} for one in ids]
+    people[3]["IssuerOfPatientID"] = " Acme "
+    people[0]["IssuerOfPatientID"] = "Acme"
+    write_people(tmp_path / "export", people)
+    # files of one series need not agree either
+    first = min((tmp_path / "export" / "1").iterdir())
+    dataset = dcmread(first)
+    dataset.PatientID, dataset.IssuerOfPatientID = "MRN-7 ", "Acme"
+    dataset.save_as(first)
+    found = find_dicom(tmp_path / "export", SALT)
+    assert (found.failed, found.notes) == ({}, ())
+    assert [case.subject for case in sorted(found.cases, key=lambda case: case.image_files[0])] == [
+        *["Acme\0MRN-7"] * 4, "\0MRN-8", "\0mrn-8",
+    ]  # fmt: skip
+    assert len({case.subject for case in written(found).cases}) == 3
+
+
+def test_one_id_of_several_issuers_is_so_many_people_and_how_many_such_ids_there_are_is_said(tmp_path: Path) -> None:
+    people = [{"PatientID": "MRN-7", "IssuerOfPatientID": one} for one in ("Acme", "Zenith", "")]
+    write_people(tmp_path / "export", [*people, {"PatientID": "MRN-8"}])
+    found = find_dicom(tmp_path / "export", SALT)
+    assert len({case.subject for case in found.cases}) == 4
+    (said,) = found.notes
+    assert said.startswith("1 PatientID(s) have several issuers: that of each is taken for another person")
+    assert not given_away([said])
+    assert "Acme" not in said
 
 
 def test_a_series_without_a_patient_is_refused(source: Path) -> None:

@@ -2,7 +2,8 @@
 
 Which value a segment (or region) has is said by dataset.toml, by name: case, spaces and punctuation do not count, so
 that "Left Kidney" is `left_kidney`. A name that is neither in `[labels]` nor in `background_structures` is an error:
-what it means would be a guess. Voxels that two of them claim with different values are an error too.
+what it means would be a guess. Voxels that two of them claim with different values are an error too, and so are two
+names in one label that differ in nothing that counts.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ def read_dicom_labels(place: Path, image: Path, values: Mapping[str, int]) -> Im
 
     Raises:
         DataError: it is something else, was made on another series or another grid, has a structure that has no value,
-            or two that claim one voxel.
+            or two that claim one voxel, or whose names cannot be told apart.
     """
     series = open_series(image)
     files = series_files(place)
@@ -55,10 +56,12 @@ def read_dicom_labels(place: Path, image: Path, values: Mapping[str, int]) -> Im
         if made_on.series != series.uid or of_picture:
             found = f"{called}, made on {'another image' if made_on.series else 'no image that it names'}"
             raise refusal(place, found, "name the label of this image", "ReferencedSeriesSequence")
+        wanted = {key for key, value in values.items() if value}
+        _check_names(place, called, made_on.structures, wanted)
         if modality == "SEG":
             parts = segments(place, called, dataset, series)
         else:
-            parts = regions(place, called, dataset, series, {key for key, value in values.items() if value})
+            parts = regions(place, called, dataset, series, wanted)
         labels = _claimed(place, parts, series, values)
     return Image(series.header, labels, None)
 
@@ -77,6 +80,7 @@ def check_dicom_labels(place: Path, file: Path, called: str, series: Series, wan
         DataError: its header says that it cannot be read.
     """
     dataset = read_dataset(place, file, called)
+    _check_names(place, called, reference(place, called, dataset).structures, wanted)
     with reading(place, called), quiet():
         if dataset.get("Modality") == "SEG":
             check_segments(place, called, dataset, series)
@@ -125,6 +129,20 @@ def is_by_perdure(dataset: Dataset) -> bool:
     """Whether a SEG is a prediction of Perdure that, as far as it says, nobody has changed."""
     kinds = {item.get("SegmentAlgorithmType") for item in dataset.get("SegmentSequence") or ()}
     return dataset.get("Manufacturer") == MANUFACTURER and kinds == {"AUTOMATIC"}
+
+
+def _check_names(place: Path, called: str, names: Iterable[str], wanted: Container[str]) -> None:
+    """Refuses names that would be one class though whoever drew the structures meant several: PTV+2mm and PTV-2mm."""
+    first: dict[str, str] = {}
+    for name in names:
+        key = structure_key(name)
+        if key in wanted and (other := first.setdefault(key, name)) != name:
+            allowed = (
+                "case, spaces and punctuation do not tell structures apart: rename one of them, or leave both to the "
+                "background (import with --structure for those that are classes, or put both into "
+                "`background_structures`)"
+            )
+            raise refusal(place, f"{other[:64]!r} and {name[:64]!r} in {called}", allowed, "structures")
 
 
 def _claimed(

@@ -58,7 +58,8 @@ def find_bids(source: Path, *, suffix: str = "T1w", derivative: str | None = Non
     about = read_json(path, "a BIDS dataset has one")
     images = [file for file in _files(source, suffix) if "derivatives" not in file.relative_to(source).parts]
     if not images:
-        raise refusal(source, f"no image called *_{suffix}.nii.gz", "choose another --suffix", "images")
+        allowed = "choose another --suffix; what is in `sourcedata` or `derivatives` is no raw data"
+        raise refusal(source, f"no image called *_{suffix}.nii.gz", allowed, "images")
     labels = _labels(source, derivative, desc)
     participants, odd = _participants(source / "participants.tsv")
     cases, unlabelled, named = [], 0, []
@@ -98,7 +99,12 @@ def find_bids(source: Path, *, suffix: str = "T1w", derivative: str | None = Non
 
 def _files(folder: Path, suffix: str) -> list[Path]:
     found = [file for ending in _IMAGES for file in folder.rglob(f"sub-*_{suffix}{ending}")]
-    return sorted(file for file in found if not any(part.startswith(".") for part in file.relative_to(folder).parts))
+    # hidden folders and `sourcedata`, data before they became BIDS, are no part of the dataset
+    return sorted(
+        file
+        for file in found
+        if not any(part.startswith(".") or part == "sourcedata" for part in file.relative_to(folder).parts)
+    )
 
 
 def _labels(source: Path, derivative: str | None, desc: str | None) -> list[Path]:

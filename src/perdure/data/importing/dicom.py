@@ -23,6 +23,7 @@ from perdure.data.places import LIST_SUFFIX
 from perdure.errors import DataError
 
 _MAPS = (".nii.gz", ".nii", ".mgz")
+_WITHOUT = "series or picture(s) without a label or class"
 
 
 def find_dicom(
@@ -63,7 +64,8 @@ def find_dicom(
         reasons = "; ".join([*dict.fromkeys(why for _, why in walk.failed.values()), *walk.left_out()])
         allowed = "SEG or RTSTRUCT in the folder, --labels, or --classes"
         raise refusal(source, f"no series that can be imported ({reasons or 'no DICOM file'})", allowed, "series")
-    names = {structure_key(name) for case in cases for name in made.structures.get(case.label_files, ())}
+    times, of = made.named_in(cases)
+    names = set(times)
     if not any(case.label for case in cases):  # what a label map calls its values, only the user knows
         _check_names(source, chosen.structures, walk.structures())
     labels = _label_set(chosen, sorted(names), sorted({case.grade for case in cases}))
@@ -77,6 +79,8 @@ def find_dicom(
         modality=", ".join(sorted(made.modalities)),
         background_structures=tuple(sorted(names - set(map(structure_key, labels)))) if not chosen.classes else (),
         left_out=tuple(walk.left_out()),
+        structures={name: {"labels": times[name], "of": of} for name in sorted(names - {""})},
+        notes=(*walk.notes, *_incomplete(labels, times, of)),
         failed=failed,
     )
 
@@ -89,6 +93,8 @@ class _Cases:
         self.structures: dict[tuple[str, ...], tuple[str, ...]] = {}
         self.modalities: set[str] = set()
         self.used: set[str] = set()  # of the uids in the table of classes
+        every = (one for group in walk.series.values() for one in group.instances)
+        self.times = Counter(one.uid or one.series for one in every if one.is_picture)
 
     def of(self, uid: str, group: Group) -> Iterator[FoundCase]:
         """The cases of one series: one of a volume, or one of each picture."""
@@ -96,14 +102,17 @@ class _Cases:
         parts = [[i] for i in range(len(group.files))] if pictures else [list(range(len(group.files)))]
         for part in parts:
             files, instances = [group.files[i] for i in part], tuple(group.instances[i] for i in part if pictures)
-            name = instances[0].uid if instances else uid
+            name = (instances[0].uid if instances else "") or uid
             place = self.walk.listed(name)
             try:
                 # first, because a series that nobody labelled may be as odd as it likes
-                truth = self._truth(uid, name if pictures else None, group)
-                if truth is None:
-                    self.walk.passed["series or picture(s) without a label or class"] += 1
+                truth = self._truth(uid, name if pictures else None, group, files)
+                if isinstance(truth, str):
+                    self.walk.passed[truth] += 1
                     continue
+                if pictures and self.times[name] > 1:
+                    found = f"{self.times[name]} files with the same one, or none, and different content"
+                    raise refusal(place, found, "each image has its own: mend or remove all but one", "SOPInstanceUID")
                 if group.failure:
                     raise refusal(place, "a file that cannot be read", group.failure)
                 series = assembled(place, instances or tuple(group.instances))
@@ -126,13 +135,15 @@ class _Cases:
             who = "\0".join(next(iter(group.patients)))
             yield replace(truth, subject=who, name=name, tags=group.tags, image_files=_relative(self.root, in_order))
 
-    def _truth(self, uid: str, picture: str | None, group: Group) -> FoundCase | None:
-        """The label or class of a series, or of one picture in it, as a case with nothing else; None if it has none."""
+    def _truth(self, uid: str, picture: str | None, group: Group, own: list[Path]) -> FoundCase | str:
+        """The label or class of a series, or of one picture in it, as a case with nothing else; or why it has none."""
         if self.walk.chosen.classes is not None:
             keys = (picture, uid, group.study, *(patient for _, patient in group.patients))
             found = [key for key in keys if key is not None and key in self.grades]
             self.used.update(found)
-            return FoundCase("", "", grade=self.grades[found[0]]) if found else None
+            if found and found[0] not in (picture, uid) and all(file in group.byproducts for file in own):
+                return group.byproducts[own[0]]
+            return FoundCase("", "", grade=self.grades[found[0]]) if found else _WITHOUT
         maps = [] if self.walk.chosen.label_maps is None else self._maps(uid)
         references = self.walk.labels.get(uid, {})
         files = [file for file, made_on in references.items() if picture is None or picture in made_on.images]
@@ -145,10 +156,15 @@ class _Cases:
                 raise refusal(self.walk.listed(uid), "a label map that is a link out of the folder", allowed, "labels")
             return FoundCase("", "", label=_relative(self.root, maps)[0])
         if not files:
-            return None
+            return _WITHOUT
         listed = _relative(self.root, files)
         self.structures[listed] = references[files[0]].structures
         return FoundCase("", "", label_files=listed)
+
+    def named_in(self, cases: Iterable[FoundCase]) -> tuple[Counter[str], int]:
+        """How many of the SEG and RTSTRUCT of these cases name each structure, by its key, and how many they are."""
+        labels = {case.label_files for case in cases if case.label_files}
+        return Counter(key for label in labels for key in set(map(structure_key, self.structures[label]))), len(labels)
 
     def count_unused(self) -> None:
         """Counts truths that belong to nothing in the folder, after all cases were made."""
@@ -222,6 +238,17 @@ def _check_names(source: Path, structures: Mapping[str, int], present: set[str])
     if unknown := sorted(name for name, key in keys.items() if key not in present):
         allowed = f"the labels here name {', '.join(sorted(present - {''})) or 'none'}"
         raise refusal(source, f"no structure {', '.join(map(repr, unknown))}", allowed, "--structure")
+
+
+def _incomplete(labels: Mapping[str, int | list[int]], times: Mapping[str, int], of: int) -> list[str]:
+    """A note on classes that some labels do not name: "Leber" in one of them, where all others say "Liver"."""
+    classes = sorted(structure_key(name) for name, value in labels.items() if value)
+    some = [name for name in classes if times.get(name, 0) < of]
+    note = (
+        f"{', '.join(some)}: not in every label. Where one is missing, it may be there under another name, or not be "
+        "drawn; what is not drawn is learnt as background. Give one structure one name in all labels."
+    )
+    return [note] if some else []
 
 
 def _label_set(chosen: Chosen, names: list[str], grades: list[str]) -> dict[str, int | list[int]]:

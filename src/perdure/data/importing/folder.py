@@ -32,6 +32,8 @@ class Imported:
         description: of dataset.toml.
         lists: name -> files in the source, relative to it.
         left_out: what is in the source and not in the manifest, as it should be.
+        structures: of each structure that SEG and RTSTRUCT name, how many `labels` name it, `of` how many.
+        notes: what the user has to judge.
         failed: what could not be imported: its list, and why.
     """
 
@@ -39,6 +41,8 @@ class Imported:
     description: Mapping[str, object]
     lists: Mapping[str, Sequence[str]] = field(default_factory=dict)
     left_out: tuple[str, ...] = ()
+    structures: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
     failed: Mapping[str, str] = field(default_factory=dict)
 
     @cached_property
@@ -114,14 +118,24 @@ def imported(
         if odd := next(unprintable_in([*row.values(), case.grade]), None):
             raise refusal(found.source, f"{odd!r:.100}", "rename it: UTF-8 without control characters", "name")
         rows.append({**row, "class": case.grade, **{tag: printable(value) for tag, value in case.tags.items()}})
-    if twice := [name for name, times in Counter(row["id"] for row in rows).items() if times > 1]:
-        raise refusal(found.source, f"{len(twice)} name(s) of several cases", "each case has one name", "cases")
+    times = Counter(row["id"] for row in rows)
+    if twice := sorted(row["image"] for row in rows if times[row["id"]] > 1):
+        several = f"{len(twice)} images whose cases have the name of another, {', '.join(twice[:4])} among them"
+        raise refusal(found.source, several, "each case has one name: rename or remove all but one of each", "cases")
     _split(found.source, rows, seed)
     failed = {}
     for name, (files, why) in found.failed.items():
         lists[f"{LISTS}/{name}{LIST_SUFFIX}"] = files
         failed[f"{LISTS}/{name}{LIST_SUFFIX}"] = why
-    return Imported(_without_empty_columns(rows), _description(found, out, rows), lists, found.left_out, failed)
+    return Imported(
+        rows=_without_empty_columns(rows),
+        description=_description(found, out, rows),
+        lists=lists,
+        left_out=found.left_out,
+        structures=found.structures,
+        notes=found.notes,
+        failed=failed,
+    )
 
 
 def check_places(out: Path, *folders: Path) -> None:

@@ -65,6 +65,8 @@ class Found:
         ignore_values: values in label files that do not count.
         background_structures: names of DICOM structures that are background.
         left_out: what is there and will not be in the manifest, each with the reason: as the source has it.
+        structures: of each structure that SEG and RTSTRUCT name, by its key: how many `labels` name it, `of` how many.
+        notes: what the user has to judge; it hinders nothing.
         failed: what should be in the manifest and cannot be, by pseudonym: its files and the reason.
     """
 
@@ -80,6 +82,8 @@ class Found:
     ignore_values: tuple[int, ...] = ()
     background_structures: tuple[str, ...] = ()
     left_out: tuple[str, ...] = ()
+    structures: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
     failed: Mapping[str, tuple[tuple[str, ...], str]] = field(default_factory=dict)
 
 

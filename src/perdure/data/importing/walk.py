@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 from collections import Counter, defaultdict
@@ -38,7 +39,9 @@ _TAGS = {
     "institution": "InstitutionName",
 }
 _NO_DICOM = "file(s) that are no DICOM"
+_COPIES = "file(s) that are a copy of another, byte by byte"
 _LABELS = ("SEG", "RTSTRUCT")
+_OWN_CLASS = "(to take one, name it or its series in --classes)"
 
 
 @dataclass(frozen=True)
@@ -67,15 +70,20 @@ class Chosen:
 
 @dataclass(frozen=True)
 class Said:
-    """What a file says of where it belongs; `patient` is issuer and PatientID."""
+    """What a file says of where it belongs; `uid` is its own, `patient` is issuer and PatientID.
+
+    `byproduct` says of an image why the class of a patient or study is not its own; "" of what was taken to be read.
+    """
 
     modality: str
+    uid: str
     series: str
     study: str
     patient: tuple[str, str]
     description: str
     tags: Mapping[str, str]
     no_image: bool
+    byproduct: str
 
     @classmethod
     def of(cls, dataset: Dataset) -> Said:
@@ -88,18 +96,21 @@ class Said:
         tags = {tag: text(keyword) for tag, keyword in _TAGS.items() if text(keyword)}
         return cls(
             modality=modality,
+            uid=text("SOPInstanceUID"),
             series=text("SeriesInstanceUID"),
             study=text("StudyInstanceUID"),
-            patient=(text("IssuerOfPatientID"), text("PatientID")),
+            # spaces around them mean nothing in DICOM
+            patient=(text("IssuerOfPatientID").strip(), text("PatientID").strip()),
             description=text("SeriesDescription"),
             tags={**tags, "modality": modality},
             no_image=no_image(dataset),
+            byproduct=_byproduct(text("PresentationIntentType"), str(getattr(dataset.get("SOPClassUID"), "name", ""))),
         )
 
 
 @dataclass
 class Group:
-    """The files of one series, and whose it is: issuer and PatientID."""
+    """The files of one series, whose it is (issuer and PatientID), and which files are byproducts, and why."""
 
     patients: set[tuple[str, str]] = field(default_factory=set)
     files: list[Path] = field(default_factory=list)
@@ -107,6 +118,7 @@ class Group:
     study: str = ""
     tags: dict[str, str] = field(default_factory=dict)
     failure: str = ""
+    byproducts: dict[Path, str] = field(default_factory=dict)
 
 
 class Walk:
@@ -118,8 +130,11 @@ class Walk:
         self.labels: dict[str, dict[Path, Reference]] = defaultdict(dict)
         self.failed: dict[str, tuple[list[Path], str]] = {}
         self.passed: Counter[str] = Counter()
+        self.notes: list[str] = []
         self.unread: Counter[Path] = Counter()  # DICOM files, by folder
         self._series_in: dict[Path, set[str]] = defaultdict(set)
+        self._first: dict[str, Path] = {}  # file of each SOPInstanceUID
+        self._digests: dict[str, set[str]] = {}  # of the files of a SOPInstanceUID that several have
         self._endings: dict[Path, set[str]] = defaultdict(set)  # of DICOM files, by folder
         self._others: list[Path] = []
 
@@ -177,6 +192,11 @@ class Walk:
         return dataset
 
     def end(self) -> None:
+        """Says what only all files together say: which of them are damaged, and who has which PatientID."""
+        self._tell_damaged()
+        self._tell_patients()
+
+    def _tell_damaged(self) -> None:
         """Tells damaged files from those of another kind, when it is known in which folders DICOM files are."""
         for file in self._others:
             endings = self._endings.get(file.parent)
@@ -188,6 +208,23 @@ class Walk:
             allowed = "it may be one of them: fetch it again, or remove it"
             self.fail(self._place(file).name, [file], refusal(self._place(file), found, allowed))
 
+    def _tell_patients(self) -> None:
+        """Gives a PatientID without an issuer the one that it has elsewhere in the folder, if that is one."""
+        issuers: dict[str, set[str]] = defaultdict(set)
+        for issuer, patient in (who for group in self.series.values() for who in group.patients):
+            issuers[patient] |= {issuer} - {""}
+        for group in self.series.values():
+            group.patients = {
+                (next(iter(issuers[patient])) if len(issuers[patient]) == 1 else issuer, patient)
+                for issuer, patient in group.patients
+            }
+        if several := sum(len(of) > 1 for patient, of in issuers.items() if patient):
+            self.notes.append(
+                f"{several} PatientID(s) have several issuers: that of each is taken for another person, and so is "
+                "one without an issuer. If they are one person, who may be in train and in test then, give all files "
+                "the same issuer."
+            )
+
     def _place(self, file: Path) -> Path:
         return Path(self._pseudonym(str(file.relative_to(self.source))))
 
@@ -195,13 +232,33 @@ class Walk:
         """How many files that could not be read may be slices of a series: they lie in a folder with no other."""
         return sum(number for folder, number in self.unread.items() if self._series_in[folder] == {uid})
 
+    def _is_copy(self, file: Path, uid: str) -> bool:
+        """Whether a file before had this SOPInstanceUID and the same bytes; such a file is counted."""
+        first = self._first.setdefault(uid, file)
+        if first == file:
+            return False
+        try:
+            known = self._digests.get(uid) or {_digest(first)}
+            own = _digest(file)
+        except OSError:  # unknown, so that both stay
+            return False
+        is_copy = own in known
+        self.passed[_COPIES] += is_copy
+        known.add(own)
+        self._digests[uid] = known
+        return is_copy
+
     def _add(self, file: Path, said: Said, dataset: Dataset) -> None:
+        self._series_in[file.parent].add(said.series)
+        if self._is_copy(file, said.uid):
+            return
         group = self.series[said.series]
         group.files.append(file)
-        self._series_in[file.parent].add(said.series)
         group.patients.add(said.patient)
         group.study = said.study
         group.tags |= said.tags
+        if said.byproduct:
+            group.byproducts[file] = said.byproduct
         try:
             called = f"file {len(group.files)}"
             group.instances.append(instance_of(self.listed(said.series), file, called, dataset))
@@ -216,7 +273,7 @@ class Walk:
             self.passed["segmentation(s) that Perdure made (--own-labels takes them)"] += 1
         elif pattern is not None and not pattern.search(said.description):
             self.passed["label(s) with another description"] += 1
-        else:
+        elif not self._is_copy(file, said.uid):
             made_on = reference(place, "file 1", dataset)
             self.labels[made_on.series][file] = made_on
 
@@ -248,8 +305,20 @@ class Walk:
         return Path(LISTS) / f"{self._pseudonym(uid)}{LIST_SUFFIX}"
 
     def fail(self, name: str, files: list[Path], error: DataError) -> None:
-        """Notes what cannot be imported."""
-        self.failed[name] = (files, _reason(error))
+        """Notes what cannot be imported, all files of one name together."""
+        before, _ = self.failed.get(name, ([], ""))
+        self.failed[name] = ([*before, *files], _reason(error))
+
+
+def _byproduct(intent: str, kind: str) -> str:
+    if intent == "FOR PROCESSING" or "For Processing" in kind:
+        return f"raw image(s), for processing {_OWN_CLASS}"
+    return f"secondary capture(s), of a screen or the like {_OWN_CLASS}" if "Secondary Capture" in kind else ""
+
+
+def _digest(file: Path) -> str:
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def _ending(file: Path) -> str:
