@@ -196,7 +196,9 @@ def test_a_missing_slice_is_refused_with_its_place(tmp_path: Path, files: list[P
 
 def test_two_slices_at_one_place_are_refused(tmp_path: Path, files: list[Path]) -> None:
     shutil.copy(files[3], tmp_path / "s" / "slice003b.dcm")
-    assert "two slices at one place (slice003.dcm and slice003b.dcm), and 1 such pairs" in refusal(tmp_path / "s")
+    message = refusal(tmp_path / "s")
+    assert "two slices at one place (slice003.dcm and slice003b.dcm), and 1 such pairs" in message
+    assert "a SeriesInstanceUID and a folder of its own" in message
 
 
 def test_a_localizer_among_the_slices_is_refused(tmp_path: Path, files: list[Path]) -> None:
