@@ -33,7 +33,9 @@ from pydicom.uid import (
 from scipy.spatial.transform import Rotation
 
 from dicoms import PATIENT, write_contours, write_enhanced, write_picture, write_segmentation, write_series
+from perdure.data.dicom.opening import looks_like_dicom
 from perdure.data.images import is_volume_file, read_header, read_image
+from perdure.data.listing import images_below
 from perdure.errors import DataError
 
 TURNS = [
@@ -422,6 +424,54 @@ def test_colour_is_a_picture_of_three_channels(tmp_path: Path) -> None:
     image = read_image(path)
     np.testing.assert_array_equal(image.pixels, colours.transpose(2, 0, 1))
     assert (image.header.channels, image.maximum) == (3, 255)
+
+
+def strip(file: Path, *, implicit: bool) -> None:
+    """Leaves the dataset alone, as old archives write it."""
+    dataset = dcmread(file)
+    dcmwrite(file, Dataset(dataset), implicit_vr=implicit, little_endian=True, enforce_file_format=False)
+    assert file.read_bytes()[:2] == b"\x08\0"
+
+
+@pytest.mark.parametrize("implicit", [True, False])
+def test_files_without_a_preamble_are_read(tmp_path: Path, files: list[Path], implicit: bool) -> None:
+    whole = read_image(tmp_path / "s")
+    for number, file in enumerate(files):
+        strip(file.rename(tmp_path / "s" / f"IM{number}"), implicit=implicit)
+    image = read_image(tmp_path / "s")
+    np.testing.assert_array_equal(image.pixels, whole.pixels)
+    np.testing.assert_array_equal(image.header.affine, whole.header.affine)
+    assert images_below(tmp_path) == [tmp_path / "s"]
+
+
+def test_a_file_without_a_preamble_that_is_cut_off_or_compressed_is_refused(tmp_path: Path, files: list[Path]) -> None:
+    content = files[0].read_bytes()
+    strip(files[0], implicit=True)
+    files[0].write_bytes(files[0].read_bytes()[:-5])
+    assert "slice000.dcm, which ends 5 bytes before its pixels do" in refusal(tmp_path / "s")
+    files[0].write_bytes(content)
+    dataset = dcmread(files[0])
+    put_frame(dataset, bytes(range(40)), JPEGLSLossless)  # with what is around them, more bytes than pixels take
+    dataset["PixelData"].is_undefined_length = True
+    dcmwrite(files[0], Dataset(dataset), implicit_vr=False, little_endian=True, enforce_file_format=False)
+    with pytest.raises(DataError, match=r"PixelData: found pixels of slice000\.dcm that cannot be decoded"):
+        read_image(tmp_path / "s")
+
+
+@pytest.mark.parametrize(
+    "start",
+    [
+        b"\x08\0",
+        b"\x08\0" * 200,  # 16-bit numbers
+        b"\x08\0\0\0" * 200,
+        b"\x08\0\x05\0\x04\0\0\0ISO1" + bytes(200),
+        b"\x08\0\x05\0CS\x04\0ISO1\x08\0\x05\0CS\x04\0ISO1\x08\0\x16\0UI\x02\x001.",  # not in order
+        b"\x08\0\x05\0\xff\xff\xff\0",
+    ],
+)
+def test_another_file_that_begins_with_an_8_is_no_dicom(tmp_path: Path, start: bytes) -> None:
+    (tmp_path / "a").write_bytes(start)
+    assert not looks_like_dicom(tmp_path / "a")
 
 
 def deflate(file: Path) -> None:

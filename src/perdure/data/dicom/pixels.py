@@ -67,6 +67,9 @@ def decoded(place: Path, called: str, dataset: Dataset) -> NDArray[np.integer]:
         with quiet():
             if syntax in FAMILIES:
                 return decoded_frames(dataset, FAMILIES[syntax])
+            if not _PYDICOM[syntax] and dataset["PixelData"].is_undefined_length:
+                # pydicom would take compressed bytes for pixels where there are enough of them
+                raise ValueError
             pixels: NDArray[np.integer] = pixel_array(
                 dataset, correct_unused_bits=False, decoding_plugin=_PYDICOM[syntax]
             )
