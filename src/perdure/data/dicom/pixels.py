@@ -93,6 +93,38 @@ def rescaled(pixels: NDArray[np.integer], plane: Plane) -> NDArray[np.integer] |
     return meant.astype(np.int32) if whole else meant.astype(np.float32)
 
 
+def padded(instance: Instance, pixels: NDArray[np.integer]) -> NDArray[np.bool_]:
+    """Where numbers, as `stored` gives them, stand for no pixel."""
+    if instance.padding is None:
+        return np.zeros(pixels.shape, np.bool_)
+    first, last = instance.padding
+    if instance.inverted:
+        whole = sum(limits(instance))
+        first, last = whole - last, whole - first
+    return np.asarray((pixels >= first) & (pixels <= last), np.bool_)
+
+
+def darken(place: Path, pixels: NDArray[np.generic], padding: NDArray[np.bool_]) -> None:
+    """Makes padding as dark as the darkest pixel of an image that is none.
+
+    0 stays 0 where no pixel is below it, because scalings leave 0 out as what is no tissue.
+
+    Args:
+        place: what the user has named.
+        pixels: of the whole image, as they are meant; changed in place.
+        padding: where they are padding.
+
+    Raises:
+        DataError: there is nothing but padding.
+    """
+    if padding.all():
+        allowed = "an image has pixels of its own; if the element is wrong, remove it"
+        raise refusal(place, "nothing but padding", allowed, "PixelPaddingValue")
+    if padding.any():
+        darkest = np.min(pixels, where=~padding, initial=pixels.max())
+        pixels[padding] = 0 if darkest > 0 and (pixels[padding] == 0).any() else darkest
+
+
 def _as_allocated(instance: Instance, pixels: NDArray[np.integer]) -> NDArray[np.integer]:
     """In the type that the file says: codecs know neither the sign of a number nor how many bits were set aside."""
     size = (instance.bits + instance.spare) // 8
