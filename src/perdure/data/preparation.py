@@ -22,7 +22,7 @@ from perdure.types import IGNORED, MAX_VOXELS, Contract, Structure
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-PREPROCESSING = 1
+PREPROCESSING = 2
 """Counted up whenever the same file and contract come to give other numbers; part of every cache key."""
 
 _LARGEST_VALUE = 65535

@@ -27,7 +27,7 @@ Progress: TypeAlias = Callable[[int, int], None]
 SAME_PLACE = 0.1
 """How far apart a corner of an image and of its label may lie, in voxels (their shortest side): affines are rounded."""
 
-_VERSION = 1  # of the checks that are remembered as passed
+_VERSION = 2  # of the checks that are remembered as passed
 
 
 def manifest_problems(

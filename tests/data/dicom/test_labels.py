@@ -12,7 +12,7 @@ import pytest
 from highdicom.seg import SegmentationTypeValues
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from pydicom import dcmread
+from pydicom import Dataset, dcmread
 from pydicom.uid import RLELossless
 from scipy.spatial.transform import Rotation
 
@@ -50,6 +50,91 @@ def test_a_contour_within_another_is_a_hole(tmp_path: Path) -> None:
     ring[3, 3:6, 1] = 0
     path = made(tmp_path, "RTSTRUCT", ring, SPACING)
     np.testing.assert_array_equal(read_labels(path, tmp_path / "s", VALUES).pixels, ring)
+
+
+def draw(path: Path, *boxes: tuple[float, float, float, float], kind: str = "CLOSED_PLANAR") -> Path:
+    """An RTSTRUCT of one region with these boxes, from column and row to column and row, in the slice 1 of three."""
+    volume = np.zeros((40, 30, 3), np.uint16)
+    files = write_series(path.parent / "s", volume, np.eye(4))
+    volume[0, 0, 1] = 7
+    write_contours(path, files, volume, np.eye(4), NAMES)
+    dataset = dcmread(path)
+    contours = []
+    for left, top, right, bottom in boxes:
+        contour = Dataset()
+        contour.ContourGeometricType = kind
+        corners = [(left, top), (right, top), (right, bottom), (left, bottom)]
+        contour.ContourData = [number for x, y in corners for number in (-x, -y, 1)]
+        contours.append(contour)
+    dataset.ROIContourSequence[0].ContourSequence = contours
+    dataset.save_as(path)
+    return path
+
+
+def filled(*boxes: tuple[float, float, float, float]) -> np.ndarray:
+    """Ones in the first box, noughts in the second within it, and so on."""
+    mask = np.zeros((40, 30, 3), int)
+    for number, (left, top, right, bottom) in enumerate(boxes):
+        x, y = (slice(int(np.ceil(a)), int(np.floor(b)) + 1) for a, b in ((left, right), (top, bottom)))
+        mask[x, y, 1] = 0 if number % 2 else 7
+    return mask
+
+
+OUTER, HOLE, ISLAND = (2.5, 3.5, 22.5, 23.5), (7.5, 8.5, 17.5, 18.5), (10.5, 10.5, 13.5, 14.5)
+
+
+def test_a_contour_that_occurs_twice_counts_once(tmp_path: Path) -> None:
+    path = draw(tmp_path / "label.dcm", OUTER, HOLE, OUTER, (2.6, 3.4, 22.4, 23.6), HOLE)
+    np.testing.assert_array_equal(read_labels(path, tmp_path / "s", VALUES).pixels, filled(OUTER, HOLE))
+
+
+def test_contours_within_contours_are_holes_and_islands_in_any_order(tmp_path: Path) -> None:
+    path = draw(tmp_path / "label.dcm", ISLAND, OUTER, HOLE)
+    np.testing.assert_array_equal(read_labels(path, tmp_path / "s", VALUES).pixels, filled(OUTER, HOLE, ISLAND))
+
+
+def test_a_ring_of_one_voxel_stays_a_ring(tmp_path: Path) -> None:
+    inner = (3.5, 4.5, 21.5, 22.5)
+    path = draw(tmp_path / "label.dcm", OUTER, inner)
+    np.testing.assert_array_equal(read_labels(path, tmp_path / "s", VALUES).pixels, filled(OUTER, inner))
+
+
+def test_contours_that_touch_in_a_few_voxels_are_both_filled(tmp_path: Path) -> None:
+    """Their common line runs through centres of voxels, which lie in both."""
+    path = draw(tmp_path / "label.dcm", OUTER, (22, 20.5, 38.5, 28.5))
+    expected = filled(OUTER)
+    expected[22:39, 21:29, 1] = 7
+    np.testing.assert_array_equal(read_labels(path, tmp_path / "s", VALUES).pixels, expected)
+
+
+@pytest.mark.parametrize(
+    ("second", "found"),
+    [
+        ((12.5, 3.5, 32.5, 23.5), "two of which overlap in part"),
+        ((2.5, 3.5, 22.5, 22.5), "two of which are nearly the same"),
+        ((3.5, 3.5, 22.5, 23.5), "two of which are nearly the same"),
+    ],
+)
+def test_contours_that_are_neither_apart_nor_nested_are_refused(
+    tmp_path: Path, second: tuple[float, float, float, float], found: str
+) -> None:
+    message = refusal(draw(tmp_path / "label.dcm", OUTER, second))
+    assert f"ContourSequence: found contours of region 1 of label.dcm, {found}, in slice 1 of 0 to 2" in message
+
+
+def test_contours_by_exclusive_or_are_taken_by_it(tmp_path: Path) -> None:
+    beside = (12.5, 3.5, 32.5, 23.5)
+    path = draw(tmp_path / "label.dcm", OUTER, beside, kind="CLOSEDPLANAR_XOR")
+    expected = filled(OUTER) ^ filled(beside)
+    np.testing.assert_array_equal(read_labels(path, tmp_path / "s", VALUES).pixels, expected)
+    assert "that hold the centre of no voxel" in refusal(draw(path, OUTER, OUTER, kind="CLOSEDPLANAR_XOR"))
+
+
+def test_a_region_that_holds_the_centre_of_no_voxel_is_refused(tmp_path: Path) -> None:
+    path = draw(tmp_path / "label.dcm", (3.1, 3.1, 3.9, 3.9))
+    message = refusal(path)
+    assert "contours of region 1 of label.dcm that hold the centre of no voxel; it would be missing" in message
+    assert not read_labels(path, tmp_path / "s", {"left_kidney": 0, "tumour": 300}).pixels.any()
 
 
 @settings(max_examples=25, deadline=None)

@@ -33,7 +33,9 @@ from pydicom.uid import (
 from scipy.spatial.transform import Rotation
 
 from dicoms import PATIENT, write_contours, write_enhanced, write_picture, write_segmentation, write_series
+from perdure.data.dicom.opening import looks_like_dicom
 from perdure.data.images import is_volume_file, read_header, read_image
+from perdure.data.listing import images_below
 from perdure.errors import DataError
 
 TURNS = [
@@ -161,6 +163,107 @@ def test_hounsfield_units_are_whole_numbers_and_each_slice_has_its_own_rescaling
     np.testing.assert_array_equal(read_image(tmp_path / "s").pixels, wanted)
 
 
+def test_a_slice_without_the_rescaling_of_the_others_is_refused(tmp_path: Path) -> None:
+    more = {"RescaleSlope": "1", "RescaleIntercept": "-1024"}
+    files = write_series(tmp_path / "s", numbers(), np.eye(4), modality="CT", more=more)
+    change(files[2], RescaleIntercept=None)
+    assert "RescaleIntercept: found none in slice002.dcm (1 of 6 slices are without)" in refusal(tmp_path / "s")
+    change(files[2], RescaleIntercept="-1024", RescaleSlope="")
+    assert "RescaleSlope: found none in slice002.dcm" in refusal(tmp_path / "s")
+
+
+CT = {"RescaleSlope": "2", "RescaleIntercept": "-1000"}
+
+
+def pad(file: Path, value: int, limit: int | None = None, vr: str = "SS") -> None:
+    dataset = dcmread(file)
+    dataset.add_new("PixelPaddingValue", vr, value)
+    if limit is not None:
+        dataset.add_new("PixelPaddingRangeLimit", vr, limit)
+    dataset.save_as(file)
+
+
+@pytest.mark.parametrize(("vr", "is_implicit"), [("SS", False), ("US", False), ("US", True)])
+def test_padding_of_a_ct_is_as_dark_as_the_darkest_pixel_of_the_series(
+    tmp_path: Path, vr: str, is_implicit: bool
+) -> None:
+    """Whatever VR the element has; slices with padding alone and without any agree with the others."""
+    volume = numbers(low=-200, high=2047)
+    padding = np.zeros(volume.shape, bool)
+    padding[0], padding[:, 1], padding[:, :, 2], padding[:, :, 4] = True, True, True, False
+    volume[2, 3, 4] = -201
+    for file in write_series(tmp_path / "s", np.where(padding, -2000, volume), np.eye(4), modality="CT", more=CT):
+        pad(file, -2000 if vr == "SS" else 63536, vr=vr)
+        if is_implicit:
+            strip(file, implicit=True)
+    np.testing.assert_array_equal(read_image(tmp_path / "s").pixels, np.where(padding, -1402, 2 * volume - 1000))
+
+
+def test_padding_of_spare_bits_that_are_zero_is_padding(tmp_path: Path) -> None:
+    volume = numbers(high=2047).astype(np.int16)
+    volume[0, 0], volume[1, 1, 1] = -2000, 0
+    more = {"PixelPaddingValue": -2000}
+    write_series(tmp_path / "s", (volume & 0x0FFF).astype(np.int16), np.eye(4), bits=12, more=more)
+    assert read_image(tmp_path / "s").pixels.min() == 0
+    for file in (tmp_path / "s").iterdir():
+        pad(file, 2096)
+    assert read_image(tmp_path / "s").pixels.min() == 0
+
+
+@pytest.mark.parametrize("ends", [(10, 30), (30, 10)])
+def test_padding_is_a_range_in_either_order(tmp_path: Path, ends: tuple[int, int]) -> None:
+    pixels = np.arange(5, 55, dtype=np.uint16).reshape(5, 10)
+    more = {"PixelPaddingValue": ends[0], "PixelPaddingRangeLimit": ends[1]}
+    image = read_image(write_picture(tmp_path / "a.dcm", pixels, more=more))
+    np.testing.assert_array_equal(image.pixels[0], np.where((pixels >= 10) & (pixels <= 30), 5, pixels))
+    assert image.maximum == 4095
+
+
+def test_padding_of_monochrome1_is_as_dark_as_what_is_darkest_when_it_is_turned_round(tmp_path: Path) -> None:
+    pixels = np.array([[7, 7, 100], [4000, 3000, 2000]], np.uint16)
+    more = {"PhotometricInterpretation": "MONOCHROME1", "PixelPaddingValue": 7}
+    image = read_image(write_picture(tmp_path / "a.dcm", pixels, more=more))
+    np.testing.assert_array_equal(image.pixels[0], [[95, 95, 3995], [95, 1095, 2095]])
+    more = {"PhotometricInterpretation": "MONOCHROME1", "PixelPaddingValue": 4000, "PixelPaddingRangeLimit": 3000}
+    image = read_image(write_picture(tmp_path / "b.dcm", pixels, more=more))
+    np.testing.assert_array_equal(image.pixels[0], [[4088, 4088, 3995], [2095, 2095, 2095]])
+
+
+def test_padding_of_0_stays_0_where_no_pixel_is_below_it(tmp_path: Path) -> None:
+    """Scalings leave 0 out as what is no tissue."""
+    volume = numbers(low=20)
+    volume[0] = 0
+    write_series(tmp_path / "s", volume, np.eye(4), bits=12, more={"PixelPaddingValue": 0})
+    np.testing.assert_array_equal(read_image(tmp_path / "s").pixels, volume)
+
+
+def test_padding_in_a_multi_frame_file_is_darkened_too(tmp_path: Path) -> None:
+    volume = numbers(low=-200, high=2000)
+    volume[0] = -2000
+    path = write_enhanced(tmp_path / "a.dcm", volume, SPACING, order=[3, 0, 5, 1, 2, 4])
+    pad(path, -2000)
+    volume[0] = volume[1:].min()
+    np.testing.assert_array_equal(read_image(path).pixels, volume)
+
+
+@pytest.mark.parametrize(("value", "limit"), [(-1, None), (5000, None), (-2000, 2000)])
+def test_padding_that_no_pixel_can_have_changes_nothing(tmp_path: Path, value: int, limit: int | None) -> None:
+    pixels = numbers((5, 7))
+    path = write_picture(tmp_path / "a.dcm", pixels)
+    pad(path, value, limit)
+    np.testing.assert_array_equal(read_image(path).pixels[0], pixels)
+
+
+def test_an_image_that_is_padding_alone_is_refused(tmp_path: Path) -> None:
+    more = {"PixelPaddingValue": 3}
+    path = write_picture(tmp_path / "a.dcm", np.full((5, 7), 3, np.uint16), more=more)
+    with pytest.raises(DataError, match="PixelPaddingValue: found nothing but padding"):
+        read_image(path)
+    write_series(tmp_path / "s", np.full((4, 5, 6), 3, np.uint16), np.eye(4), more=more)
+    with pytest.raises(DataError, match="PixelPaddingValue: found nothing but padding"):
+        read_image(tmp_path / "s")
+
+
 def change(file: Path, **elements: object) -> None:
     with config.disable_value_validation():
         dataset = dcmread(file)
@@ -196,7 +299,9 @@ def test_a_missing_slice_is_refused_with_its_place(tmp_path: Path, files: list[P
 
 def test_two_slices_at_one_place_are_refused(tmp_path: Path, files: list[Path]) -> None:
     shutil.copy(files[3], tmp_path / "s" / "slice003b.dcm")
-    assert "two slices at one place (slice003.dcm and slice003b.dcm), and 1 such pairs" in refusal(tmp_path / "s")
+    message = refusal(tmp_path / "s")
+    assert "two slices at one place (slice003.dcm and slice003b.dcm), and 1 such pairs" in message
+    assert "a SeriesInstanceUID and a folder of its own" in message
 
 
 def test_a_localizer_among_the_slices_is_refused(tmp_path: Path, files: list[Path]) -> None:
@@ -420,6 +525,54 @@ def test_colour_is_a_picture_of_three_channels(tmp_path: Path) -> None:
     image = read_image(path)
     np.testing.assert_array_equal(image.pixels, colours.transpose(2, 0, 1))
     assert (image.header.channels, image.maximum) == (3, 255)
+
+
+def strip(file: Path, *, implicit: bool) -> None:
+    """Leaves the dataset alone, as old archives write it."""
+    dataset = dcmread(file)
+    dcmwrite(file, Dataset(dataset), implicit_vr=implicit, little_endian=True, enforce_file_format=False)
+    assert file.read_bytes()[:2] == b"\x08\0"
+
+
+@pytest.mark.parametrize("implicit", [True, False])
+def test_files_without_a_preamble_are_read(tmp_path: Path, files: list[Path], implicit: bool) -> None:
+    whole = read_image(tmp_path / "s")
+    for number, file in enumerate(files):
+        strip(file.rename(tmp_path / "s" / f"IM{number}"), implicit=implicit)
+    image = read_image(tmp_path / "s")
+    np.testing.assert_array_equal(image.pixels, whole.pixels)
+    np.testing.assert_array_equal(image.header.affine, whole.header.affine)
+    assert images_below(tmp_path) == [tmp_path / "s"]
+
+
+def test_a_file_without_a_preamble_that_is_cut_off_or_compressed_is_refused(tmp_path: Path, files: list[Path]) -> None:
+    content = files[0].read_bytes()
+    strip(files[0], implicit=True)
+    files[0].write_bytes(files[0].read_bytes()[:-5])
+    assert "slice000.dcm, which ends 5 bytes before its pixels do" in refusal(tmp_path / "s")
+    files[0].write_bytes(content)
+    dataset = dcmread(files[0])
+    put_frame(dataset, bytes(range(40)), JPEGLSLossless)  # with what is around them, more bytes than pixels take
+    dataset["PixelData"].is_undefined_length = True
+    dcmwrite(files[0], Dataset(dataset), implicit_vr=False, little_endian=True, enforce_file_format=False)
+    with pytest.raises(DataError, match=r"PixelData: found pixels of slice000\.dcm that cannot be decoded"):
+        read_image(tmp_path / "s")
+
+
+@pytest.mark.parametrize(
+    "start",
+    [
+        b"\x08\0",
+        b"\x08\0" * 200,  # 16-bit numbers
+        b"\x08\0\0\0" * 200,
+        b"\x08\0\x05\0\x04\0\0\0ISO1" + bytes(200),
+        b"\x08\0\x05\0CS\x04\0ISO1\x08\0\x05\0CS\x04\0ISO1\x08\0\x16\0UI\x02\x001.",  # not in order
+        b"\x08\0\x05\0\xff\xff\xff\0",
+    ],
+)
+def test_another_file_that_begins_with_an_8_is_no_dicom(tmp_path: Path, start: bytes) -> None:
+    (tmp_path / "a").write_bytes(start)
+    assert not looks_like_dicom(tmp_path / "a")
 
 
 def deflate(file: Path) -> None:

@@ -13,7 +13,8 @@ import nibabel as nib
 import numpy as np
 import pytest
 from highdicom.seg import SegmentationTypeValues
-from pydicom import dcmread
+from pydicom import Dataset as Datafile
+from pydicom import dcmread, dcmwrite
 from pydicom.uid import (
     DeflatedExplicitVRLittleEndian,
     DigitalMammographyXRayImageStorageForProcessing,
@@ -104,6 +105,16 @@ def test_no_name_id_or_birth_date_is_in_the_manifest_the_description_or_an_error
         read_image(image)
     assert "of 16 that may not be read; there is no such file" in str(caught.value)
     assert not given_away([str(caught.value)])
+
+
+def test_files_without_a_preamble_are_found(tmp_path: Path, source: Path, written: Callable[..., Dataset]) -> None:
+    """As old archives write them."""
+    before = written(find_dicom(source, SALT), "before")
+    for file in source.rglob("IM*"):
+        dcmwrite(file, Datafile(dcmread(file)), implicit_vr=True, little_endian=True, enforce_file_format=False)
+    after = written(find_dicom(source, SALT), "after")
+    assert after.cases == before.cases
+    after.check(required=("train",), cache=tmp_path / "cache")
 
 
 def test_the_same_salt_gives_the_same_names_and_another_others(

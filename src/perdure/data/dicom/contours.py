@@ -2,14 +2,16 @@
 
 A contour is a polygon in mm through points on one slice. A voxel belongs to it when the voxel's centre lies inside:
 whole indices are centres, so that the outline of a voxel runs half a voxel around it. (A centre on the line itself is
-in or out as scikit-image has it.) Several contours of a region in one slice are taken by exclusive or: one within
-another is a hole. Slices without a contour have none of the region; nothing is interpolated.
+in or out as scikit-image has it.) Of several contours of a region in one slice one within another is a hole, one
+within a hole is an island; those that fill the same voxels count once. Where DICOM says that they are taken by
+exclusive or (CLOSEDPLANAR_XOR), they are. Slices without a contour have none of the region; nothing is interpolated.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Container, Iterator
+from collections.abc import Container, Iterator, Sequence
+from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -26,6 +28,39 @@ if TYPE_CHECKING:
     from pydicom import Dataset
 
 
+_RASTERIZED = 0.05
+"""Of the voxels of the smaller of two contours: so many may lie on the wrong side of the other's line."""
+
+_MOST_ON_A_SLICE = 500
+"""Contours of one region, each of which is held against each."""
+
+
+class _OverlapError(ValueError):
+    """Two contours that are neither apart nor one within the other; says which of it."""
+
+
+@dataclass(frozen=True)
+class _Contour:
+    """One contour.
+
+    Args:
+        slice: the number of the slice that it lies on.
+        is_xor: whether it is taken by exclusive or.
+        points: `(row, column)` on that slice.
+    """
+
+    slice: int
+    is_xor: bool
+    points: NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class _Region:
+    number: int
+    name: str
+    contours: Iterator[_Contour]
+
+
 def regions(
     place: Path, called: str, dataset: Dataset, series: Series, wanted: Container[str]
 ) -> Iterator[tuple[str, int, NDArray[np.bool_]]]:
@@ -40,33 +75,43 @@ def regions(
             it comes once, and is nowhere.
 
     Raises:
-        DataError: a contour is open, or lies on no slice; the image is a picture.
+        DataError: a contour is open, or lies on no slice; contours of a region overlap, or fill nothing; the image is a
+            picture.
     """
-    columns, rows, _ = series.header.shape
-    for name, contours in _contours(place, called, dataset, series, wanted):
-        masks: dict[int, NDArray[np.bool_]] = defaultdict(lambda: np.zeros((rows, columns), np.bool_))
-        for k, points in contours:
-            masks[k] ^= _inside(points, (rows, columns))
-        yield from ((name, k, mask) for k, mask in sorted(masks.items()))
-        if not masks:
-            yield name, 0, np.zeros((rows, columns), np.bool_)  # so that its name is looked at
+    columns, rows, depth = series.header.shape
+    for region in _regions(place, called, dataset, series, wanted):
+        on_slice: dict[int, list[_Contour]] = defaultdict(list)
+        for contour in region.contours:
+            on_slice[contour.slice].append(contour)
+        is_empty = True
+        for k, contours in sorted(on_slice.items()):
+            try:
+                mask = _filled(contours, (rows, columns))
+            except _OverlapError as error:
+                found = f"contours of region {region.number} of {called}, {error}, in slice {k} of 0 to {depth - 1}"
+                allowed = "one is within another, which makes a hole, or apart from it: mend or remove one"
+                raise refusal(place, found, allowed, "ContourSequence") from error
+            is_empty &= not mask.any()
+            yield region.name, k, mask
+        if on_slice and is_empty:
+            found = f"contours of region {region.number} of {called} that hold the centre of no voxel"
+            raise refusal(place, found, "it would be missing: make it background, or remove it", "ContourSequence")
+        if not on_slice:
+            yield region.name, 0, np.zeros((rows, columns), np.bool_)  # so that its name is looked at
 
 
 def check_regions(place: Path, called: str, dataset: Dataset, series: Series, wanted: Container[str]) -> None:
     """Looks at all contours of regions that are wanted, and fills none.
 
     Raises:
-        DataError: as `regions`.
+        DataError: as `regions`, but for what only filling shows.
     """
-    for _, contours in _contours(place, called, dataset, series, wanted):
-        for _ in contours:
+    for region in _regions(place, called, dataset, series, wanted):
+        for _ in region.contours:
             pass
 
 
-def _contours(
-    place: Path, called: str, dataset: Dataset, series: Series, wanted: Container[str]
-) -> Iterator[tuple[str, Iterator[tuple[int, NDArray[np.float64]]]]]:
-    """Of each region its name and its contours: the slice of each, and its points as `(row, column)`."""
+def _regions(place: Path, called: str, dataset: Dataset, series: Series, wanted: Container[str]) -> Iterator[_Region]:
     if find_spec("skimage") is None:
         raise refusal(place, "contours, and no scikit-image to fill them", "pip install 'perdure[dicom]'")
     if series.header.affine is None:
@@ -82,13 +127,11 @@ def _contours(
         about = f"a contour of {names[number][:64]!r} in {called}"
         is_wanted = structure_key(names[number]) in wanted
         contours = (region.get("ContourSequence") or ()) if is_wanted else ()
-        yield names[number], (_on_slice(place, about, contour, to_voxels, depth) for contour in contours)
+        on_slices = (_on_slice(place, about, contour, to_voxels, depth) for contour in contours)
+        yield _Region(number, names[number], on_slices)
 
 
-def _on_slice(
-    place: Path, about: str, contour: Dataset, to_voxels: NDArray[np.float64], depth: int
-) -> tuple[int, NDArray[np.float64]]:
-    """The number of the slice that a contour lies on, and its points as `(row, column)` there."""
+def _on_slice(place: Path, about: str, contour: Dataset, to_voxels: NDArray[np.float64], depth: int) -> _Contour:
     kind = str(contour.get("ContourGeometricType", ""))
     data = np.array([float(value) for value in contour.get("ContourData") or ()])
     if kind not in ("CLOSED_PLANAR", "CLOSEDPLANAR_XOR") or data.size % 3 or not np.isfinite(data).all():
@@ -104,7 +147,45 @@ def _on_slice(
     if np.abs(heights - k).max() > UNEVEN or not 0 <= k < depth:
         found = f"{about} at slice {heights.min():.3g} to {heights.max():.3g} of 0 to {depth - 1}"
         raise refusal(place, found, "a contour lies on one slice of its image", "ContourData")
-    return k, points[:, [1, 0]]
+    return _Contour(k, kind == "CLOSEDPLANAR_XOR", points[:, [1, 0]])
+
+
+def _filled(contours: Sequence[_Contour], shape: tuple[int, int]) -> NDArray[np.bool_]:
+    """The voxels of a region in one slice.
+
+    Raises:
+        _OverlapError: contours overlap in part, or are nearly the same.
+    """
+    from scipy import ndimage
+
+    filled = (_inside(contour.points, shape) for contour in contours if not contour.is_xor)
+    distinct = list({mask.tobytes(): mask for mask in filled if mask.any()}.values())
+    if len(distinct) > _MOST_ON_A_SLICE:
+        raise _OverlapError(f"{len(distinct)} of which are more than {_MOST_ON_A_SLICE}")
+    distinct.sort(key=np.count_nonzero, reverse=True)
+    outlines = [np.count_nonzero(mask & ~ndimage.binary_erosion(mask, border_value=1)) for mask in distinct]
+    region = np.zeros(shape, np.bool_)
+    for number, mask in enumerate(distinct):
+        voxels = np.flatnonzero(mask)
+        within = sum(_is_within(voxels, distinct[i], outlines[i]) for i in range(number))
+        region[mask] = within % 2 == 0
+    for contour in contours:
+        if contour.is_xor:
+            region ^= _inside(contour.points, shape)
+    return region
+
+
+def _is_within(voxels: NDArray[np.intp], larger: NDArray[np.bool_], outline: int) -> bool:
+    """Whether a contour lies within another, or else apart from it, but for what rasterization moves."""
+    common = np.count_nonzero(larger.ravel()[voxels])
+    if common <= _RASTERIZED * voxels.size:
+        return False
+    if common < (1 - _RASTERIZED) * voxels.size:
+        raise _OverlapError("two of which overlap in part")
+    # a hole leaves a ring, of the outline at least; one contour drawn twice leaves less
+    if 2 * (np.count_nonzero(larger) + voxels.size - 2 * common) < outline:
+        raise _OverlapError("two of which are nearly the same")
+    return True
 
 
 def _inside(points: NDArray[np.float64], shape: tuple[int, int]) -> NDArray[np.bool_]:

@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 SLICED = ("CT", "MR", "PT")
 """Modalities whose single-frame files are slices of a volume, whatever else they say."""
 
+RESCALING = ("RescaleIntercept", "RescaleSlope")
+
+_ELEMENT = 16  # bits of a number with VR US or SS
 _LARGEST = 1e9  # of a length or a factor; squares of it are still numbers
 _OVERLAYS = range(0x6000, 0x6020, 2)
 
@@ -36,6 +39,7 @@ class Plane:
         spacing: mm between rows, and between columns.
         slope: of the rescaling of stored numbers.
         intercept: of the same.
+        unsaid: which elements of the rescaling are not there.
     """
 
     rightwards: tuple[float, ...]
@@ -44,6 +48,7 @@ class Plane:
     spacing: tuple[float, ...]
     slope: float
     intercept: float
+    unsaid: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -64,6 +69,8 @@ class Instance:
         signed: whether numbers may be negative.
         inverted: whether small numbers are bright (MONOCHROME1).
         shared: whether the spare bits hold an overlay, as old files have it.
+        padding: the smallest and the largest stored number that stands for no pixel, such as outside the circle of a
+            CT; None if there is none.
         planes: one for each frame; empty where the file says nothing of places.
         slope: of the rescaling of a picture.
         frames: how many.
@@ -82,6 +89,7 @@ class Instance:
     signed: bool
     inverted: bool
     shared: bool
+    padding: tuple[int, int] | None
     planes: tuple[Plane, ...]
     slope: float
     frames: int
@@ -189,6 +197,7 @@ class _Reader:
             signed=self.whole("PixelRepresentation", 0) == 1,
             inverted=photometric == "MONOCHROME1",
             shared=any((group, 0x0102) in self.dataset and (group, 0x3000) not in self.dataset for group in _OVERLAYS),
+            padding=self._padding(allocated, stored) if grey else None,
             planes=self.planes(frames),
             slope=self._rescaling(self.dataset)[0],
             frames=frames,
@@ -228,12 +237,14 @@ class _Reader:
         if max(abs(length - 1) for length in lengths) > 1e-2 or abs(across) > 1e-3:
             raise self._refused("ImageOrientationPatient", f"{axes}", "two unit vectors at a right angle")
         rescaled = of("PixelValueTransformationSequence") if grouped else self.dataset
+        rescaled = rescaled if "RescaleSlope" in rescaled else self.dataset
         return Plane(
             tuple(value / lengths[0] for value in rightwards),
             tuple(value / lengths[1] for value in downwards),
             position,
             spacing,
-            *self._rescaling(rescaled if "RescaleSlope" in rescaled else self.dataset),
+            *self._rescaling(rescaled),
+            tuple(name for name in RESCALING if rescaled.get(name) in (None, "")),
         )
 
     def _rescaling(self, dataset: Dataset) -> tuple[float, float]:
@@ -242,6 +253,21 @@ class _Reader:
         if slope == 0:
             raise self._refused("RescaleSlope", "0", "a factor that is not 0")
         return slope, intercept
+
+    def _padding(self, allocated: int, stored: int) -> tuple[int, int] | None:
+        """PixelPaddingValue and PixelPaddingRangeLimit in order, as PixelRepresentation has it, whatever their VR."""
+        if self.dataset.get("PixelPaddingValue") in (None, ""):
+            return None
+        value = self.whole("PixelPaddingValue")
+        ends = [value, self.whole("PixelPaddingRangeLimit", value)]
+        if allocated > _ELEMENT:
+            return min(ends), max(ends)
+        if self.whole("PixelRepresentation", 0) == 1:
+            ends = [_signed(end, stored) for end in ends]
+        else:
+            # a range from a number below 0 to one above has no meaning here; its value alone may be one of 16 bits
+            ends = [end % 2**_ELEMENT for end in (ends if max(ends) < 0 or min(ends) >= 0 else ends[:1])]
+        return min(ends), max(ends)
 
     def whole(self, keyword: str, default: int | None = None) -> int:
         value = self.dataset.get(keyword)
@@ -266,3 +292,10 @@ class _Reader:
 
     def _refused(self, field: str, found: str, allowed: str) -> DataError:
         return refusal(self.place, f"{found} in {self.called}", allowed, field)
+
+
+def _signed(number: int, stored: int) -> int:
+    """A number with a sign in 16 bits, or in those that are stored: spare bits may repeat the sign, or be zero."""
+    number %= 2**_ELEMENT
+    size = stored if number < 2**stored else _ELEMENT
+    return number - 2**size if number >= 2 ** (size - 1) else number

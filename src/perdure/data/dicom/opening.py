@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import re
 import struct
 import warnings
 import zlib
@@ -26,11 +27,17 @@ _WITHOUT_SERIES = (
     "Media Storage Directory", "Hanging Protocol", "Color Palette", "Implant", "Procedure Protocol", "Inventory",
 )  # fmt: skip
 _PREAMBLE = 128  # bytes before the letters DICM
+_MAGIC = b"DICM"
 _STARTS = (
     b"\x89PNG", b"\xff\xd8\xff", b"GIF8", b"BM", b"II*\0", b"MM\0*", b"RIFF", b"%PDF", b"PK\x03\x04", b"\x1f\x8b",
     b"7z\xbc\xaf", b"Rar!", b"\xd0\xcf\x11\xe0", b"\x7fELF", b"MZ", b"SQLite", b"\xff\xfe", b"\xfe\xff",
 )  # fmt: skip
 """Of pictures, archives, documents, programs, databases and text in UTF-16."""
+_FIRST_GROUP = 8
+"""Of the elements that a file without a preamble begins with."""
+_MOST_OF_AN_ELEMENT = 512
+"""Bytes of each of the first ones: character set, kind of image, class."""
+_BEGINNING = 3 * _MOST_OF_AN_ELEMENT
 _NO_TEXT = frozenset(range(32)) - frozenset(b"\t\n\f\r\x1b")
 _PLAIN = ("1.2.840.10008.1.2", "1.2.840.10008.1.2.1", "1.2.840.10008.1.2.2")
 """Transfer syntaxes whose pixels are not compressed."""
@@ -40,14 +47,35 @@ _MOST_INFLATED = 2**28
 
 
 def looks_like_dicom(path: Path) -> bool:
-    """Whether the name or the first bytes of a file say that it is DICOM."""
+    """Whether the name or the first bytes of a file say that it is DICOM, with a preamble or without."""
     if path.name.lower().endswith(_NAMES):
         return True
     try:
         with path.open("rb") as file:
-            return file.read(_PREAMBLE + 4)[_PREAMBLE:] == b"DICM"
+            start = file.read(_BEGINNING)
     except OSError:
         return False
+    return start[_PREAMBLE : _PREAMBLE + 4] == _MAGIC or _is_without_preamble(start)
+
+
+def _is_without_preamble(start: bytes) -> bool:
+    """Whether a file begins with its dataset, as old archives write it: three elements of group 0008 in order.
+
+    They are in little endian, with VRs or without. One would say little, since other files begin with an 8 too.
+    """
+    if start[_PREAMBLE : _PREAMBLE + 4] == _MAGIC:
+        return False
+    at, before = 0, -1
+    for _ in range(3):
+        if len(start) < at + 8:
+            return False
+        group, number, length = struct.unpack_from("<HHI", start, at)
+        if re.fullmatch(rb"[A-Z]{2}", start[at + 4 : at + 6]):
+            length >>= 16  # behind a VR it takes two bytes, but for VRs that are not among the first
+        if group != _FIRST_GROUP or number <= before or length % 2 or length > _MOST_OF_AN_ELEMENT:
+            return False
+        at, before = at + 8 + length, number
+    return True
 
 
 def is_of_another_kind(path: Path) -> bool:
@@ -79,11 +107,17 @@ def read_dataset(place: Path, file: Path, called: str, *, pixels: bool = False) 
     pydicom = _pydicom(place)
     try:
         with quiet(), file.open("rb") as stream:
-            syntax = pydicom.filereader.read_file_meta_info(file).get("TransferSyntaxUID")
+            is_bare = _is_without_preamble(stream.read(_BEGINNING))
+            stream.seek(0)
+            syntax = None if is_bare else pydicom.filereader.read_file_meta_info(file).get("TransferSyntaxUID")
             if syntax == _DEFLATED and _inflates_beyond(stream, _MOST_INFLATED):
                 found = f"{called}, a deflated file that unpacks to more than {_MOST_INFLATED:,} bytes"
                 raise refusal(place, found, "write it without (dcmconv +te)")
-            dataset: Dataset = pydicom.dcmread(stream, stop_before_pixels=not pixels)
+            dataset: Dataset = pydicom.dcmread(stream, stop_before_pixels=not pixels, force=is_bare)
+            if is_bare:
+                is_implicit, _ = dataset.original_encoding
+                syntax = pydicom.uid.ImplicitVRLittleEndian if is_implicit else pydicom.uid.ExplicitVRLittleEndian
+                dataset.file_meta.TransferSyntaxUID = syntax
             rest = os.fstat(stream.fileno()).st_size - stream.tell()
             if not pixels and syntax in _PLAIN and rest < (length := _length_of_pixels(dataset)):
                 found = f"{called}, which ends {length - rest:,} bytes before its pixels do"
@@ -102,7 +136,7 @@ def _inflates_beyond(stream: BinaryIO, most: int) -> bool:
     from pydicom.filereader import read_dataset as elements
 
     # the group before says how long it is; pydicom goes by where it ends, and so must we
-    stream.seek(_PREAMBLE + len(b"DICM"))
+    stream.seek(_PREAMBLE + len(_MAGIC))
     before = elements(stream, is_implicit_VR=False, is_little_endian=True, stop_when=lambda tag, *_: tag >> 16 != 2)
     list(before)  # one that cannot be read would let pydicom begin anew, and end elsewhere
     inflated = zlib.decompressobj(-zlib.MAX_WBITS).decompress(stream.read(), most + 1)

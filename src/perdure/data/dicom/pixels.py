@@ -67,6 +67,9 @@ def decoded(place: Path, called: str, dataset: Dataset) -> NDArray[np.integer]:
         with quiet():
             if syntax in FAMILIES:
                 return decoded_frames(dataset, FAMILIES[syntax])
+            if not _PYDICOM[syntax] and dataset["PixelData"].is_undefined_length:
+                # pydicom would take compressed bytes for pixels where there are enough of them
+                raise ValueError
             pixels: NDArray[np.integer] = pixel_array(
                 dataset, correct_unused_bits=False, decoding_plugin=_PYDICOM[syntax]
             )
@@ -88,6 +91,38 @@ def rescaled(pixels: NDArray[np.integer], plane: Plane) -> NDArray[np.integer] |
     meant = pixels.astype(np.float64) * plane.slope + plane.intercept
     whole = plane.slope.is_integer() and plane.intercept.is_integer() and np.abs(meant).max() < 2**31
     return meant.astype(np.int32) if whole else meant.astype(np.float32)
+
+
+def padded(instance: Instance, pixels: NDArray[np.integer]) -> NDArray[np.bool_]:
+    """Where numbers, as `stored` gives them, stand for no pixel."""
+    if instance.padding is None:
+        return np.zeros(pixels.shape, np.bool_)
+    first, last = instance.padding
+    if instance.inverted:
+        whole = sum(limits(instance))
+        first, last = whole - last, whole - first
+    return np.asarray((pixels >= first) & (pixels <= last), np.bool_)
+
+
+def darken(place: Path, pixels: NDArray[np.generic], padding: NDArray[np.bool_]) -> None:
+    """Makes padding as dark as the darkest pixel of an image that is none.
+
+    0 stays 0 where no pixel is below it, because scalings leave 0 out as what is no tissue.
+
+    Args:
+        place: what the user has named.
+        pixels: of the whole image, as they are meant; changed in place.
+        padding: where they are padding.
+
+    Raises:
+        DataError: there is nothing but padding.
+    """
+    if padding.all():
+        allowed = "an image has pixels of its own; if the element is wrong, remove it"
+        raise refusal(place, "nothing but padding", allowed, "PixelPaddingValue")
+    if padding.any():
+        darkest = np.min(pixels, where=~padding, initial=pixels.max())
+        pixels[padding] = 0 if darkest > 0 and (pixels[padding] == 0).any() else darkest
 
 
 def _as_allocated(instance: Instance, pixels: NDArray[np.integer]) -> NDArray[np.integer]:

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from perdure.data.content import Header, Image, refusal
-from perdure.data.dicom.instances import Instance, Plane, instance_of, read_instance
+from perdure.data.dicom.instances import RESCALING, Instance, Plane, instance_of, read_instance
 from perdure.data.dicom.opening import looks_like_dicom, no_image, quiet, read_dataset, reading
-from perdure.data.dicom.pixels import limits, rescaled, stored
+from perdure.data.dicom.pixels import darken, limits, padded, rescaled, stored
 from perdure.data.dicom.stack import StackError, stacked
 from perdure.data.places import LIST_SUFFIX, LISTS, listed_files
 from perdure.types import MAX_VOXELS
@@ -152,6 +152,7 @@ def assembled(place: Path, instances: tuple[Instance, ...]) -> Series:
         if len(slices) == 1 and not place.is_dir():
             raise refusal(place, "one slice of a volume", "name the folder of its series", "slices") from error
         raise refusal(place, error.found, error.allowed, error.field) from error
+    _check_rescaling(place, [one.plane for one in slices], names)
     shape = (first.columns, first.rows, len(slices))
     if np.prod(shape, dtype=np.float64) > MAX_VOXELS:
         raise refusal(place, f"{shape}, which is too many voxels", f"at most {MAX_VOXELS:,} are read")
@@ -161,21 +162,26 @@ def assembled(place: Path, instances: tuple[Instance, ...]) -> Series:
 
 
 def read_series(place: Path) -> Image:
-    """Reads the pixels too: of a volume rescaled (HU for CT), of a picture as they are stored.
+    """Reads the pixels too: of a volume rescaled (HU for CT), of a picture as they are stored; padding is dark.
 
     `maximum` is the largest number of the bits that a picture, or a volume without rescaling, says it stores.
 
     Raises:
-        DataError: as `open_series`; also if pixels cannot be decoded.
+        DataError: as `open_series`; also if pixels cannot be decoded, or all are padding.
     """
     series = open_series(place)
     first = series.instances[0]
     if not series.slices:
         pixels = stored(place, first)[0]
+        if first.padding is not None:
+            padding, pixels = padded(first, pixels), pixels.copy()
+            darken(place, pixels, padding)
         pixels = pixels[None] if first.channels == 1 else pixels.transpose(2, 0, 1)
         return Image(series.header, np.ascontiguousarray(pixels), limits(first)[1])
     frames: dict[Path, NDArray[np.generic]] = {}
     volume: NDArray[np.generic] | None = None
+    has_padding = any(one.padding is not None for one in series.instances)
+    padding = np.zeros((len(series.slices), first.rows, first.columns) if has_padding else 0, np.bool_)
     for k, one in enumerate(series.slices):
         if one.instance.file not in frames:
             frames = {one.instance.file: stored(place, one.instance)}
@@ -185,9 +191,13 @@ def read_series(place: Path) -> Image:
         elif volume.dtype != pixels.dtype:
             volume = volume.astype(np.promote_types(volume.dtype, pixels.dtype))
         volume[k] = pixels
+        if has_padding:
+            padding[k] = padded(one.instance, frames[one.instance.file][one.frame])
     assert volume is not None
     if volume.dtype == np.float64:
         volume = volume.astype(np.float32)
+    if has_padding:
+        darken(place, volume, padding)
     plain = all((one.plane.slope, one.plane.intercept) == (1, 0) and not one.instance.signed for one in series.slices)
     return Image(
         series.header, volume.transpose(2, 1, 0), max(limits(one)[1] for one in series.instances) if plain else None
@@ -229,3 +239,12 @@ def _check_alike(place: Path, instances: tuple[Instance, ...]) -> None:
         if (one.rows, one.columns) != (first.rows, first.columns):
             found = f"slices of {first.rows} x {first.columns} and {one.rows} x {one.columns} pixels ({one.called})"
             raise refusal(place, found, "all slices of a volume have one shape", "Rows")
+
+
+def _check_rescaling(place: Path, planes: Sequence[Plane], names: Sequence[str]) -> None:
+    """Refuses slices of which some say how their numbers are rescaled, and others do not."""
+    for field in RESCALING:
+        without = [name for plane, name in zip(planes, names, strict=True) if field in plane.unsaid]
+        if without and len(without) < len(planes):
+            found = f"none in {without[0]} ({len(without)} of {len(planes)} slices are without)"
+            raise refusal(place, found, "all slices of a series have it, or none has: fetch the series again", field)

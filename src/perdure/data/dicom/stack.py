@@ -98,9 +98,11 @@ def _check_steps(heights: NDArray[np.float64], names: Sequence[str]) -> None:
     if (twice := steps <= UNEVEN * usual).any() or usual <= 0:
         at = int(np.argmax(twice)) if usual > 0 else int(np.argmin(steps))
         found = f"two slices at one place ({names[at]} and {names[at + 1]}), and {int(twice.sum())} such pairs in all"
-        raise StackError(
-            "ImagePositionPatient", found, "one slice a place; give each echo, phase or repetition a folder of its own"
+        allowed = (
+            "one slice a place; give each echo, phase or repetition a SeriesInstanceUID and a folder of its own, or "
+            "convert the series to NIfTI, one file each"
         )
+        raise StackError("ImagePositionPatient", found, allowed)
     if not usual <= _LARGEST_STEP:
         raise StackError("ImagePositionPatient", f"slices {usual:.4g} mm apart", f"at most {_LARGEST_STEP:,.0f} mm")
     even = heights[0] + np.arange(len(heights)) * (heights[-1] - heights[0]) / (len(heights) - 1)
