@@ -122,6 +122,13 @@ def test_contours_that_are_neither_apart_nor_nested_are_refused(
     assert f"ContourSequence: found contours of region 1 of label.dcm, {found}, in slice 1 of 0 to 2" in message
 
 
+def test_more_contours_on_a_slice_than_can_be_compared_are_refused(tmp_path: Path) -> None:
+    boxes = [(i - 0.4, j - 0.4, i + 0.4, j + 0.4) for i in range(40) for j in range(30)]
+    read_labels(draw(tmp_path / "label.dcm", *boxes[:500]), tmp_path / "s", VALUES)
+    message = refusal(draw(tmp_path / "label.dcm", *boxes[:501]))
+    assert "contours of region 1 of label.dcm, 501 of which are more than 500, in slice 1" in message
+
+
 def test_contours_by_exclusive_or_are_taken_by_it(tmp_path: Path) -> None:
     beside = (12.5, 3.5, 32.5, 23.5)
     path = draw(tmp_path / "label.dcm", OUTER, beside, kind="CLOSEDPLANAR_XOR")
