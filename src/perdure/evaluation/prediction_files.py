@@ -79,7 +79,8 @@ def predict_files(
 
     Segmentation gives a label map on the image's own grid; classification gives one `predictions.csv` with the image,
     the most probable class, and the probability of each. What is there already is not done again, if the same release
-    made it. One bad file is reported and does not stop the others.
+    made it of the same bytes; a result of others is left as it is, and the image has failed. One bad file is reported
+    and does not stop the others.
 
     Args:
         release: whose model predicts; several, one for each view of a volume, predict together.
@@ -126,13 +127,13 @@ def _predicted(
     root: Path,
     progress: Callable[[int, int], None],
 ) -> Predicted:
-    files = found.images
+    files, others = found.images, frozenset(found.others)
     names = [file.relative_to(root) for file in files]
     write: Segmentations | Classifications
     if isinstance(segmenter, Predictor) and segmenter.contract.task == "classification":
-        write = Classifications(segmenter, out)
+        write = Classifications(segmenter, out, names, others)
     else:
-        write = Segmentations(segmenter, out, output, names, _origin(releases, owner))
+        write = Segmentations(segmenter, out, output, names, _origin(releases, owner), others)
     replace_file(out / RECORD, (json.dumps(owner, indent=2) + "\n").encode())
     if output.form == "bids":
         for path, content in bids_dataset(root, out, [f"{one.name} {one.id}" for one in releases]).items():

@@ -24,7 +24,7 @@ BIDS_VERSION = "1.10.0"
 _SUFFIX = re.compile(r"(\.nii|\.nii\.gz|\.mgh|\.mgz|\.png)$", re.IGNORECASE)
 _BIDS_NAME = re.compile(r"(?P<entities>sub-[a-zA-Z0-9+]+(_[a-z]+-[a-zA-Z0-9+]+)*)_(?P<suffix>[a-zA-Z0-9]+)")
 _DATA_TYPES = ("anat", "dwi", "fmap", "func", "perf", "pet", "swi")
-_IGNORED = "prediction.json\nvolumes.csv\n"
+_IGNORED = "prediction.json\nsources.csv\nvolumes.csv\n"
 
 
 @dataclass(frozen=True)
