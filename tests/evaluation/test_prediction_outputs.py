@@ -209,6 +209,25 @@ def test_bids_derivatives_have_their_names_descriptions_and_lookup_tables(tmp_pa
     assert {"prediction.json", "sources.csv", "volumes.csv"} <= set((tmp_path / "out/.bidsignore").read_text().split())
 
 
+def test_bids_derivatives_made_in_parts_name_the_sources_in_one_dataset(
+    tmp_path: Path, volumes: Release, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    raw, out = tmp_path / "raw", tmp_path / "raw" / "derivatives" / "perdure"
+    for subject in ("01", "02", "03"):
+        save(raw / f"sub-{subject}/anat/sub-{subject}_T1w.nii")
+    (raw / "dataset_description.json").write_text('{"Name": "raw", "BIDSVersion": "1.10.0"}')
+    (raw / "derivatives" / "notes").mkdir(parents=True)
+    monkeypatch.chdir(raw / "sub-02")
+    for source in (raw / "sub-01", Path("anat"), raw / "sub-03/anat/sub-03_T1w.nii", raw):
+        predict_files(volumes, source, out, output=Output(form="bids", volumes=True))
+    description = json.loads((out / "dataset_description.json").read_text())
+    assert description["DatasetLinks"] == {"raw": "../.."}
+    for subject in ("01", "02", "03"):
+        sidecar = json.loads((out / f"sub-{subject}/anat/sub-{subject}_desc-perdure_dseg.json").read_text())
+        assert sidecar["Sources"] == [f"bids:raw:sub-{subject}/anat/sub-{subject}_T1w.nii"]
+    assert len((out / VOLUMES).read_text().splitlines()) == 1 + 3 * 3
+
+
 def test_an_image_without_a_bids_name_is_reported_and_the_others_are_done(tmp_path: Path, volumes: Release) -> None:
     save(tmp_path / "in" / "scan.nii")
     save(tmp_path / "in" / "sub-1_T1w.nii")

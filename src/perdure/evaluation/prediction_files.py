@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from perdure.errors import DataError, EvaluationError
 from perdure.evaluation.prediction import Predictor, norm_domain
-from perdure.evaluation.prediction_layout import Output, bids_dataset
+from perdure.evaluation.prediction_layout import Output, bids_dataset, bids_root
 from perdure.evaluation.prediction_writing import Classifications, Segmentations
 from perdure.evaluation.segmented import Segmenter
 from perdure.evaluation.views import View, ViewAggregation, view_weights
@@ -128,7 +128,9 @@ def _predicted(
     progress: Callable[[int, int], None],
 ) -> Predicted:
     files, others = found.images, frozenset(found.others)
-    names = [file.relative_to(root) for file in files]
+    if output.form == "bids":
+        root = bids_root(root)
+    names = [Path(os.path.relpath(file, root)) for file in files]
     write: Segmentations | Classifications
     if isinstance(segmenter, Predictor) and segmenter.contract.task == "classification":
         write = Classifications(segmenter, out, names, others)
