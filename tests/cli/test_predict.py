@@ -79,3 +79,16 @@ def test_what_does_not_belong_together_is_refused_before_any_work(
     assert ended.code == code
     assert why in ended.err
     assert not Path("out").exists()
+
+
+def test_an_image_that_was_replaced_and_what_was_passed_over_are_told(place: Path, command: Command) -> None:
+    Path("elsewhere").mkdir()
+    Path("scans/patient-2").symlink_to(Path("elsewhere").absolute())
+    predict = ("predict", "--release", "axial", "--input", "scans", "--out", "out")
+    assert "note: passed over: 1 folder(s) that are links." in command.succeeds(*predict).err
+    Path("scans/sub-1_T1w.nii.gz").unlink()
+    synthetic.save_volume(Path("scans/sub-1_T1w.nii.gz"), np.eye(12, dtype=np.uint8)[None].repeat(9, 0), (2, 2, 2))
+    ended = command(*predict)
+    assert ended.code == 6
+    assert "0 predicted, 1 done before" in ended.out
+    assert "sub-1_T1w.nii.gz: content: found another image than out/sub-1_T1w.nii.gz is of" in ended.err

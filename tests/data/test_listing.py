@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 from dicoms import write_enhanced, write_picture, write_segmentation, write_series
 from perdure.data.listing import Listing, images_below, listing
@@ -58,5 +60,33 @@ def test_a_list_of_files_is_an_image_and_that_of_a_label_is_none(tmp_path: Path)
     (series / "a.files").write_bytes(list_content([file.name for file in files]))
     (series / "a-label.files").write_bytes(list_content([seg.name]))
     (series / "b.files").write_bytes(list_content(["nowhere"]))
-    assert listing(tmp_path / "data") == Listing([series / "a.files", series / "b.files"], [series / "a-label.files"])
+    assert listing(tmp_path / "data") == Listing(
+        [series / "a.files", series / "b.files"], [series / "a-label.files"], [tmp_path / "data" / "dataset.toml"]
+    )
     assert images_below(series / "a.files") == [series / "a.files"]
+
+
+def test_what_is_no_image_is_counted_and_what_may_be_one_is_listed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files = write_series(tmp_path / "elsewhere" / "p1", VOLUME, np.eye(4))
+    write_segmentation(tmp_path / "in" / "p2" / "seg.dcm", files, VOLUME > 3, {1: "core"})
+    (tmp_path / "in" / "p1").symlink_to(tmp_path / "elsewhere" / "p1")
+    (tmp_path / "in" / "notes.txt").write_text("no image")
+    (tmp_path / "in" / "gone.nii").symlink_to("nowhere.nii")
+    closed, listed = tmp_path / "in" / "p3", os.scandir
+    closed.mkdir()
+
+    def refusing(path: str) -> object:
+        if str(path) == str(closed):
+            raise PermissionError(13, "Permission denied", str(path))
+        return listed(path)
+
+    monkeypatch.setattr(os, "scandir", refusing)
+    found = listing(tmp_path / "in")
+    assert found.images == [tmp_path / "in" / "gone.nii", closed]
+    assert found.passed_over == {
+        "DICOM file(s) without an image (segmentations, reports)": 1,
+        "file(s) in formats that are not read": 1,
+        "folder(s) that are links": 1,
+    }

@@ -249,14 +249,14 @@ def test_pictures_that_would_be_mixed_go_one_by_one() -> None:
     assert Predictor(fakes.release(fakes.Brightness(), contract)).together > 1
 
 
-def test_a_picture_whose_row_is_there_has_not_failed_if_its_file_has_gone_bad(tmp_path: Path, classes: Release) -> None:
+def test_a_picture_that_has_gone_bad_fails_and_keeps_its_row(tmp_path: Path, classes: Release) -> None:
     source, out = bright_and_dark(tmp_path / "in"), tmp_path / "out"
     predict_files(classes, source, out)
     content = (out / TABLE).read_bytes()
     (out / TABLE).write_bytes(b"".join(content.splitlines(keepends=True)[:3]))
     (source / "ward/1.png").write_bytes(b"no picture")
     again = predict_files(classes, source, out)
-    assert (again.skipped, len(again.written), again.failed) == (2, 2, {})
+    assert (again.skipped, len(again.written), list(again.failed)) == (1, 2, [str(source / "ward/1.png")])
     assert (out / TABLE).read_bytes() == content
 
 

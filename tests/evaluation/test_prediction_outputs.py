@@ -20,6 +20,7 @@ from perdure.data.images import read_header
 from perdure.data.manifest import structure_key
 from perdure.errors import EvaluationError
 from perdure.evaluation import Output, predict_files
+from perdure.evaluation.prediction_sources import SOURCES
 from perdure.evaluation.prediction_writing import VOLUMES
 from perdure.release import Release
 from perdure.types import Structure
@@ -61,7 +62,7 @@ def test_a_table_is_not_there_before_its_folder_says_whose_results_it_holds(
         with pytest.raises(OSError, match="prediction.json"):
             predict_files(volumes, source, out, output=Output(volumes=True))
     predict_files(volumes, source, out, output=Output(volumes=True))
-    assert {path.name for path in out.iterdir()} == {"a.nii", "prediction.json", VOLUMES}
+    assert {path.name for path in out.iterdir()} == {"a.nii", "prediction.json", SOURCES, VOLUMES}
 
 
 @pytest.mark.parametrize(("form", "name"), [("nifti", "scan.nii.gz"), ("mgz", "scan.mgz")])
@@ -79,7 +80,7 @@ def test_every_format_holds_the_same_labels_at_the_same_place(
     found, expected = nib.load(tmp_path / form / name), nib.load(tmp_path / "as it is" / given)
     np.testing.assert_array_equal(np.asarray(found.dataobj), np.asarray(expected.dataobj))
     np.testing.assert_allclose(found.affine, expected.affine, atol=1e-5)
-    assert {path.name for path in (tmp_path / form).iterdir()} == {name, "prediction.json"}
+    assert {path.name for path in (tmp_path / form).iterdir()} == {name, "prediction.json", SOURCES}
 
 
 @pytest.mark.parametrize("spacing", [(2.0, 2.0, 2.0), (1.5, 2.5, 3.0)])
@@ -190,7 +191,7 @@ def test_bids_derivatives_have_their_names_descriptions_and_lookup_tables(tmp_pa
     endings = ("_dseg.nii.gz", "_dseg.json", "_dseg.tsv", "_probseg.nii.gz", "_probseg.json")
     assert files == {
         *(f"{one}{ending}" for one in (stem, "sub-02/anat/sub-02_desc-perdure") for ending in endings),
-        *("dataset_description.json", ".bidsignore", "prediction.json", "volumes.csv"),
+        *("dataset_description.json", ".bidsignore", "prediction.json", "sources.csv", "volumes.csv"),
     }
     description = json.loads((tmp_path / "out/dataset_description.json").read_text())
     assert description["DatasetType"] == "derivative"
@@ -205,7 +206,26 @@ def test_bids_derivatives_have_their_names_descriptions_and_lookup_tables(tmp_pa
     frames = json.loads((tmp_path / "out" / f"{stem}_probseg.json").read_text())["LabelMap"]
     assert len(frames) == nib.load(tmp_path / "out" / f"{stem}_probseg.nii.gz").shape[3]
     # what BIDS does not know is named to its validator
-    assert {"prediction.json", "volumes.csv"} <= set((tmp_path / "out/.bidsignore").read_text().split())
+    assert {"prediction.json", "sources.csv", "volumes.csv"} <= set((tmp_path / "out/.bidsignore").read_text().split())
+
+
+def test_bids_derivatives_made_in_parts_name_the_sources_in_one_dataset(
+    tmp_path: Path, volumes: Release, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    raw, out = tmp_path / "raw", tmp_path / "raw" / "derivatives" / "perdure"
+    for subject in ("01", "02", "03"):
+        save(raw / f"sub-{subject}/anat/sub-{subject}_T1w.nii")
+    (raw / "dataset_description.json").write_text('{"Name": "raw", "BIDSVersion": "1.10.0"}')
+    (raw / "derivatives" / "notes").mkdir(parents=True)
+    monkeypatch.chdir(raw / "sub-02")
+    for source in (raw / "sub-01", Path("anat"), raw / "sub-03/anat/sub-03_T1w.nii", raw):
+        predict_files(volumes, source, out, output=Output(form="bids", volumes=True))
+    description = json.loads((out / "dataset_description.json").read_text())
+    assert description["DatasetLinks"] == {"raw": "../.."}
+    for subject in ("01", "02", "03"):
+        sidecar = json.loads((out / f"sub-{subject}/anat/sub-{subject}_desc-perdure_dseg.json").read_text())
+        assert sidecar["Sources"] == [f"bids:raw:sub-{subject}/anat/sub-{subject}_T1w.nii"]
+    assert len((out / VOLUMES).read_text().splitlines()) == 1 + 3 * 3
 
 
 def test_an_image_without_a_bids_name_is_reported_and_the_others_are_done(tmp_path: Path, volumes: Release) -> None:
@@ -270,7 +290,7 @@ def test_probabilities_are_whole_or_not_there(
     monkeypatch.setattr("perdure.data.writing.write_probabilities", full)
     with pytest.raises(OSError, match="No space"):
         predict_files(volumes, save(tmp_path / "scan.nii"), tmp_path / "out", output=Output(probabilities=True))
-    assert [path.name for path in (tmp_path / "out").iterdir()] == ["prediction.json"]
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {"prediction.json", SOURCES}
 
 
 def test_a_dicom_series_takes_every_format_on_its_own_grid(tmp_path: Path, volumes: Release) -> None:
@@ -295,7 +315,7 @@ def test_a_dicom_series_takes_every_format_on_its_own_grid(tmp_path: Path, volum
     assert len(np.unique(found[None])) > 2
     seg = tmp_path / "seg"
     predict_files(volumes, tmp_path / "in", seg, output=Output("dicom-seg", probabilities=True))
-    assert sorted(file.name for file in seg.iterdir() if file.suffix != ".json") == [
+    assert sorted(file.name for file in seg.iterdir() if file.suffix not in (".json", ".csv")) == [
         "sub-01_T1w.dcm_probabilities.nii.gz", "sub-01_T1w.seg.dcm",
     ]  # fmt: skip
     values = {structure_key(one.name): one.values[0] for one in volumes.contract.structures}

@@ -27,9 +27,9 @@ from perdure.errors import DataError, DivergenceError, Problem
 PLANTED = ("Mueller_Hans", "19510203", "Oberpfaffenhofen")
 PLAN = mild_plan("dsbn", "per-domain") + "[floors]\nsubject = 0.99\nsubject_loss = 0.0001\n"
 
-NAMED = ("scores.parquet", "verdict.json", "named.html", "named.json", "volumes.csv")
+NAMED = ("scores.parquet", "verdict.json", "named.html", "named.json", "volumes.csv", "sources.csv")
 """Scores, the subject that a floor of the plan is about, a report on them that was not asked to leave names out, and
-volumes by the names of the files that were segmented."""
+volumes by the names of the files that were segmented, and what results are of by the names of the results."""
 
 
 @pytest.fixture(scope="module")

@@ -95,7 +95,12 @@ def test_a_study_is_fetched_segmented_and_its_segmentation_comes_back_equal(
 
     # what is left is the result alone, and nothing but DICOM files speaks of the person
     series = str(source.SeriesInstanceUID)
-    assert sorted(file.name for file in out.iterdir()) == [f"{series}.seg.dcm", "prediction.json", "volumes.csv"]
+    assert sorted(file.name for file in out.iterdir()) == [
+        f"{series}.seg.dcm",
+        "prediction.json",
+        "sources.csv",
+        "volumes.csv",
+    ]
     assert f"{series}.seg.dcm: stored" in ended.out
     for text in (ended.out, ended.err, texts(out)):
         assert not any(str(value) in text for value in PERSON.values())

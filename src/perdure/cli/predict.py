@@ -116,7 +116,7 @@ def predict(
     with progress_bar() as bar:
         result = predict_files(opened, source, out, match=match, **shared, progress=counting(bar, "predicting"))
     if result.passed_over:
-        note(f"{result.passed_over} DICOM file(s) without an image (segmentations, reports) passed over.")
+        note(f"passed over: {', '.join(f'{number} {what}' for what, number in result.passed_over.items())}.")
     record = {"written": [str(path) for path in result.written], "skipped": result.skipped, "failed": result.failed}
     record["passed_over"] = result.passed_over
     show(record, as_json, f"{len(result.written)} predicted, {result.skipped} done before, in {out}")

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fnmatch import fnmatch
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from perdure.errors import DataError, EvaluationError
 from perdure.evaluation.prediction import Predictor, norm_domain
-from perdure.evaluation.prediction_layout import Output, bids_dataset
+from perdure.evaluation.prediction_layout import Output, bids_dataset, bids_root
 from perdure.evaluation.prediction_writing import Classifications, Segmentations
 from perdure.evaluation.segmented import Segmenter
 from perdure.evaluation.views import View, ViewAggregation, view_weights
@@ -40,13 +41,13 @@ class Predicted:
         written: what was predicted now.
         skipped: how many were done before.
         failed: file to reason.
-        passed_over: how many DICOM files hold no image: segmentations, reports.
+        passed_over: what is no image, and how much there is of it: see `Listing.passed_over`.
     """
 
     written: list[Path] = field(default_factory=list)
     skipped: int = 0
     failed: dict[str, str] = field(default_factory=dict)
-    passed_over: int = 0
+    passed_over: dict[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -78,7 +79,8 @@ def predict_files(
 
     Segmentation gives a label map on the image's own grid; classification gives one `predictions.csv` with the image,
     the most probable class, and the probability of each. What is there already is not done again, if the same release
-    made it. One bad file is reported and does not stop the others.
+    made it of the same bytes; a result of others is left as it is, and the image has failed. One bad file is reported
+    and does not stop the others.
 
     Args:
         release: whose model predicts; several, one for each view of a volume, predict together.
@@ -102,8 +104,7 @@ def predict_files(
     checked = check_results(release, out, domain=domain, output=output, weights=weights)
     releases, owner = checked.releases, checked.owner
     found = images_in(source, out, match)
-    files = found.images
-    root = source.parent if files == [source] else source
+    root = source.parent if found.images == [source] else source
     segmenter: Segmenter
     if len(releases) > 1:
         segmenter = ViewAggregation(releases, device, domain, weights, output.precision, output.engine)
@@ -113,9 +114,7 @@ def predict_files(
         f"{out}: another process predicts into it; wait until it has ended, or name another --out."
     )
     with held(out.absolute().parent / f".{out.name}.lock", refusal):
-        result = _predicted(segmenter, out, output, owner, releases, files, root, progress)
-    result.passed_over = len(found.others)
-    return result
+        return _predicted(segmenter, out, output, owner, releases, found, root, progress)
 
 
 def _predicted(
@@ -124,21 +123,24 @@ def _predicted(
     output: Output,
     owner: Mapping[str, Any],
     releases: Sequence[Release],
-    files: Sequence[Path],
+    found: Listing,
     root: Path,
     progress: Callable[[int, int], None],
 ) -> Predicted:
-    names = [file.relative_to(root) for file in files]
+    files, others = found.images, frozenset(found.others)
+    if output.form == "bids":
+        root = bids_root(root)
+    names = [Path(os.path.relpath(file, root)) for file in files]
     write: Segmentations | Classifications
     if isinstance(segmenter, Predictor) and segmenter.contract.task == "classification":
-        write = Classifications(segmenter, out)
+        write = Classifications(segmenter, out, names, others)
     else:
-        write = Segmentations(segmenter, out, output, names, _origin(releases, owner))
+        write = Segmentations(segmenter, out, output, names, _origin(releases, owner), others)
     replace_file(out / RECORD, (json.dumps(owner, indent=2) + "\n").encode())
     if output.form == "bids":
         for path, content in bids_dataset(root, out, [f"{one.name} {one.id}" for one in releases]).items():
             replace_file(out / path, content)
-    result = Predicted()
+    result = Predicted(passed_over=found.passed_over)
     for done, (file, outcome) in enumerate(zip(files, write.each(files, names), strict=True), 1):
         if isinstance(outcome, DataError):
             result.failed[str(file)] = str(outcome)
@@ -253,13 +255,16 @@ def images_in(source: Path, out: Path, match: str | None = None) -> Listing:
     results = out.resolve()
     is_fetched = source.resolve().is_relative_to(results / SPOOL)
     listed = listing(source)
-    images, others = (
-        [file for file in files if is_fetched or not file.resolve().is_relative_to(results)]
-        for files in (listed.images, listed.others)
+    # not Path.resolve, which takes no link that leads to itself
+    images, *others = (
+        [file for file in files if is_fetched or not Path(os.path.realpath(file)).is_relative_to(results)]
+        for files in (listed.images, listed.others, listed.unread, listed.links)
     )
+    found = Listing(images, *others)
     if not images:
-        raise EvaluationError(f"{source}: found no image there; allowed are {READABLE}.")
+        passed = "".join(f"; {number} {what} passed over" for what, number in found.passed_over.items())
+        raise EvaluationError(f"{source}: found no image there{passed}; allowed are {READABLE}.")
     matching = [file for file in images if match is None or fnmatch(file.name, match)]
     if not matching:
         raise EvaluationError(f"{source}: none of its {len(images)} images has a name like {match} (--match).")
-    return Listing(matching, others)
+    return replace(found, images=matching)

@@ -24,7 +24,8 @@ BIDS_VERSION = "1.10.0"
 _SUFFIX = re.compile(r"(\.nii|\.nii\.gz|\.mgh|\.mgz|\.png)$", re.IGNORECASE)
 _BIDS_NAME = re.compile(r"(?P<entities>sub-[a-zA-Z0-9+]+(_[a-z]+-[a-zA-Z0-9+]+)*)_(?P<suffix>[a-zA-Z0-9]+)")
 _DATA_TYPES = ("anat", "dwi", "fmap", "func", "perf", "pet", "swi")
-_IGNORED = "prediction.json\nvolumes.csv\n"
+_DESCRIPTION = "dataset_description.json"
+_IGNORED = "prediction.json\nsources.csv\nvolumes.csv\n"
 
 
 @dataclass(frozen=True)
@@ -138,11 +139,17 @@ def _bids(name: Path, contract: Contract, *, probabilities: bool) -> Place:
     return Place(folder / f"{stem}_dseg.nii.gz", maps, beside)
 
 
+def bids_root(folder: Path) -> Path:
+    """The dataset that a folder is in: itself, or the nearest one above, that has a description; itself if none has."""
+    whole = Path(os.path.abspath(folder))  # noqa: PTH100 - links stay what they are called
+    return next((one for one in (whole, *whole.parents) if (one / _DESCRIPTION).is_file()), whole)
+
+
 def bids_dataset(source: Path, out: Path, releases: Sequence[str]) -> dict[Path, bytes]:
     """What stands at the top of a folder of BIDS derivatives.
 
     Args:
-        source: the folder of images.
+        source: the dataset that the images are of.
         out: the folder of results.
         releases: what to call each release that made them.
     """
@@ -157,7 +164,7 @@ def bids_dataset(source: Path, out: Path, releases: Sequence[str]) -> dict[Path,
         # relative, so that a machine's folders do not leave with the results
         "DatasetLinks": {"raw": Path(os.path.relpath(source, out)).as_posix()},
     }
-    return {Path("dataset_description.json"): _json(description), Path(".bidsignore"): _IGNORED.encode()}
+    return {Path(_DESCRIPTION): _json(description), Path(".bidsignore"): _IGNORED.encode()}
 
 
 def _json(content: object) -> bytes:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
@@ -11,8 +12,9 @@ import numpy as np
 
 from perdure.errors import DataError, EvaluationError
 from perdure.evaluation.prediction_layout import Output, Place, place_of
+from perdure.evaluation.prediction_sources import SOURCES, Sources
 from perdure.evaluation.segmented import Segmented, Segmenter, label_values
-from perdure.evaluation.table import Table
+from perdure.evaluation.table import Table, in_table
 from perdure.release.folder import being_replaced, replace_file
 
 if TYPE_CHECKING:
@@ -36,21 +38,43 @@ class Segmentations:
         output: what is written.
         names: of all images, relative to the folder of images.
         origin: what a DICOM SEG says of its making.
+        passed_over: files that are no part of the image that they lie beside.
 
     Raises:
         EvaluationError: if two images would have one result.
     """
 
-    def __init__(self, segmenter: Segmenter, out: Path, output: Output, names: Sequence[Path], origin: Origin) -> None:
+    def __init__(
+        self,
+        segmenter: Segmenter,
+        out: Path,
+        output: Output,
+        names: Sequence[Path],
+        origin: Origin,
+        passed_over: Collection[Path] = (),
+    ) -> None:
         self._segmenter, self._out, self._output, self._origin = segmenter, out, output, origin
         self._contract = segmenter.contract
         self._values = label_values(self._contract)
-        self._check_names(names)
+        self._labels = self._checked(names)
+        self._passed_over = passed_over
+
+    # tables are made when they are first needed: in a folder that does not say yet whose results it holds, they would
+    # be strangers
+
+    @cached_property
+    def _sources(self) -> Sources:
+        gone = [in_table(labels) for labels in self._labels.values() if not (self._out / labels).exists()]
+        return Sources(self._out, gone, self._passed_over)
 
     @cached_property
     def _table(self) -> Table | None:
-        # made when it is first needed: in a folder that does not say yet whose results it holds, it would be a stranger
-        return _volumes(self._out, self._contract) if self._output.volumes else None
+        """Volumes, without those of labels that are made anew, also where no others are asked for."""
+        if not self._output.volumes and not (self._out / VOLUMES).exists():
+            return None
+        table = _volumes(self._out, self._contract)
+        table.drop(in_table(name) for name, labels in self._labels.items() if in_table(labels) not in self._sources)
+        return table
 
     def each(self, files: Sequence[Path], names: Sequence[Path]) -> Iterator[Outcome]:
         """Segments one image after the other; what cannot be read, or has no name that the format takes, has failed."""
@@ -62,17 +86,38 @@ class Segmentations:
 
     def _segment(self, file: Path, name: Path) -> Path | None:
         place = place_of(name, self._output, self._contract)
-        is_measured = self._table is None or name.as_posix() in self._table.done
-        if is_measured and _is_there(self._out, place):
+        labels, result = self._out / place.labels, in_table(place.labels)
+        digest = self._sources.digest(file, result, str(labels))
+        table = self._table
+        is_measured = table is None or not self._output.volumes or in_table(name) in table.cases
+        is_known = result in self._sources
+        if is_known and is_measured and _is_there(self._out, place):
             return None
         found = self._segmenter.segmented(file, probabilities=place.probabilities is not None)
+        if not is_known:
+            self._remove_what_is_not_asked_for(name, place)
         self._write(file, found, place)
-        if self._table is not None and not is_measured:
-            self._table.add(self._sizes(found, name))
-        return self._out / place.labels
+        try:
+            self._sources.check_unchanged(file, digest)
+        except DataError:
+            labels.unlink()
+            raise
+        if table is not None and not is_measured:
+            table.add(self._sizes(found, name))
+        self._sources.add(result, digest)
+        return labels
 
-    def _check_names(self, names: Sequence[Path]) -> None:
+    def _remove_what_is_not_asked_for(self, name: Path, place: Place) -> None:
+        """Of a result that is made anew: it would lie beside labels of another image, and count as made."""
+        whole = place_of(name, replace(self._output, probabilities=True), self._contract)
+        for path in set(whole.files) - set(place.files):
+            if in_table(path) not in self._sources:  # or it is the label map of an image of such a name
+                (self._out / path).unlink(missing_ok=True)
+
+    def _checked(self, names: Sequence[Path]) -> dict[Path, Path]:
+        """The label map of each image that has a name for one."""
         taken: dict[Path, Path] = {}
+        labels: dict[Path, Path] = {}
         for name in names:
             try:
                 place = place_of(name, self._output, self._contract)
@@ -85,6 +130,8 @@ class Segmentations:
                         "those that you want by --match."
                     )
                 taken[path] = name
+            labels[name] = place.labels
+        return labels
 
     def _write(self, file: Path, found: Segmented, place: Place) -> None:
         from perdure.data.dicom.writing import segmentation_file
@@ -111,21 +158,25 @@ class Segmentations:
         rows = []
         for structure, count in list(zip(self._contract.structures, counts.tolist(), strict=True))[1:]:
             size = [] if volume is None else [f"{count * volume:.3f}"]
-            rows.append([name.as_posix(), structure.name, str(structure.values[0]), str(count), *size])
+            rows.append([in_table(name), structure.name, str(structure.values[0]), str(count), *size])
         return rows
 
 
 def are_segmented(names: Sequence[Path], out: Path, output: Output, contract: Contract) -> bool:
-    """Whether all that is asked for of these images is in the folder of results.
+    """Whether all that is asked for of these images is in the folder of results, and was finished.
 
     Raises:
-        EvaluationError: if the table of volumes is no CSV.
+        EvaluationError: if a table is no CSV.
     """
-    if not all(_is_there(out, place_of(name, output, contract)) for name in names):
+    places = [place_of(name, output, contract) for name in names]
+    if not (out / SOURCES).exists() or not all(_is_there(out, place) for place in places):
+        return False
+    sources = Sources(out)
+    if not all(in_table(place.labels) in sources for place in places):
         return False
     if not output.volumes:
         return True
-    return (out / VOLUMES).exists() and {name.as_posix() for name in names} <= _volumes(out, contract).done
+    return (out / VOLUMES).exists() and {in_table(name) for name in names} <= _volumes(out, contract).cases.keys()
 
 
 def _is_there(out: Path, place: Place) -> bool:
@@ -144,15 +195,25 @@ class Classifications:
     Args:
         predictor: what classifies.
         out: the folder of results.
+        names: of all images, relative to the folder of images.
+        passed_over: files that are no part of the image that they lie beside.
     """
 
-    def __init__(self, predictor: Predictor, out: Path) -> None:
-        self._predictor, self._out = predictor, out
-        self._names = [structure.name for structure in predictor.contract.structures]
+    def __init__(
+        self, predictor: Predictor, out: Path, names: Sequence[Path], passed_over: Collection[Path] = ()
+    ) -> None:
+        self._predictor, self._out, self._passed_over = predictor, out, passed_over
+        self._cases = [in_table(name) for name in names]
+        self._classes = [structure.name for structure in predictor.contract.structures]
 
     @cached_property
-    def _table(self) -> Table:
-        return Table(self._out / TABLE, ["image", "class", *(f"probability_{name}" for name in self._names)])
+    def _tables(self) -> tuple[Table, Sources]:
+        """Rows, and what they are of: either both or none."""
+        table = Table(self._out / TABLE, ["image", "class", *(f"probability_{name}" for name in self._classes)])
+        gone = [case for case in self._cases if case not in table.cases]
+        sources = Sources(self._out, gone, self._passed_over)
+        table.drop(case for case in self._cases if case not in sources)
+        return table, sources
 
     def each(self, files: Sequence[Path], names: Sequence[Path]) -> Iterator[Outcome]:
         """Classifies images, a few at once; what cannot be read or prepared has failed.
@@ -162,32 +223,48 @@ class Classifications:
         together = self._predictor.together
         for start in range(0, len(files), together):
             part = slice(start, start + together)
-            yield from self._classify(files[part], [name.as_posix() for name in names[part]])
+            yield from self._classify(files[part], [in_table(name) for name in names[part]])
 
-    def _classify(self, files: Sequence[Path], names: Sequence[str]) -> Iterator[Outcome]:
-        before = [name in self._table.done for name in names]
-        if all(before):
-            yield from [None] * len(files)
+    def _classify(self, files: Sequence[Path], cases: Sequence[str]) -> Iterator[Outcome]:
+        table, sources = self._tables
+        digests = [self._digest(file, case) for file, case in zip(files, cases, strict=True)]
+        if all(isinstance(digest, DataError) or case in sources for digest, case in zip(digests, cases, strict=True)):
+            yield from (digest if isinstance(digest, DataError) else None for digest in digests)
             return
-        prepared = [self._prepared(file) for file in files]
+        prepared = [self._prepared(file, digest) for file, digest in zip(files, digests, strict=True)]
         readable = [one for one in prepared if not isinstance(one, DataError)]
         found: Iterator[NDArray[np.float64]] = iter(self._predictor.probabilities(*readable) if readable else ())
-        for name, was_there, one in zip(names, before, prepared, strict=True):
+        for case, digest, one in zip(cases, digests, prepared, strict=True):
+            if isinstance(digest, DataError):
+                yield digest
+                continue
             if isinstance(one, DataError):
-                yield None if was_there else one
+                yield one
                 continue
             probability = next(found)
-            if was_there:
+            if case in sources:
                 yield None
                 continue
-            best = self._names[int(probability.argmax())]
-            self._table.add([[name, best, *(f"{value:.6f}" for value in probability)]])
-            yield self._table.path
+            best = self._classes[int(probability.argmax())]
+            table.add([[case, best, *(f"{value:.6f}" for value in probability)]])
+            sources.add(case, digest)
+            yield table.path
 
-    def _prepared(self, file: Path) -> NDArray[np.float32] | DataError:
-        from perdure.data import prepare_image
-
+    def _digest(self, file: Path, case: str) -> str | DataError:
+        table, sources = self._tables
         try:
-            return prepare_image(file, self._predictor.contract).pixels
+            return sources.digest(file, case, f"its row in {table.path}")
         except DataError as error:
             return error
+
+    def _prepared(self, file: Path, digest: str | DataError) -> NDArray[np.float32] | DataError:
+        from perdure.data import prepare_image
+
+        if isinstance(digest, DataError):
+            return digest
+        try:
+            pixels = prepare_image(file, self._predictor.contract).pixels
+            self._tables[1].check_unchanged(file, digest)
+        except DataError as error:
+            return error
+        return pixels

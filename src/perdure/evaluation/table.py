@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from itertools import groupby
 from pathlib import Path
 
@@ -22,12 +22,15 @@ class Table:
         head: the names of the columns; the first is the case.
         rows_a_case: how many rows each case has.
 
+    Attributes:
+        cases: the rows of each case.
+
     Raises:
         EvaluationError: if the file is no CSV.
     """
 
     def __init__(self, path: Path, head: Sequence[str], rows_a_case: int = 1) -> None:
-        self.path = path
+        self.path, self._head = path, head
         content = path.read_bytes() if path.exists() else b""
         whole = content[: content.rfind(b"\n") + 1]
         try:
@@ -35,16 +38,30 @@ class Table:
         except (UnicodeDecodeError, csv.Error) as error:
             raise EvaluationError(f"{path}: is no CSV in UTF-8 ({error}); choose another --out.") from error
         cases = {case: list(of_case) for case, of_case in groupby(rows, key=lambda row: row[0] if row else "")}
-        kept = {case: of_case for case, of_case in cases.items() if _widths(of_case) == [len(head)] * rows_a_case}
-        self.done = set(kept)
-        if whole != content or not whole or kept != cases:
-            replace_file(path, _lines([head, *(row for of_case in kept.values() for row in of_case)]))
+        self.cases = {case: of_case for case, of_case in cases.items() if _widths(of_case) == [len(head)] * rows_a_case}
+        if whole != content or not whole or self.cases != cases:
+            self._write()
 
-    def add(self, rows: Sequence[Sequence[str]]) -> None:
+    def add(self, rows: Sequence[list[str]]) -> None:
         """Adds the rows of one case."""
         with naming(self.path), self.path.open("ab") as file:
             file.write(_lines(rows))
-        self.done.add(rows[0][0])
+        self.cases[rows[0][0]] = list(rows)
+
+    def drop(self, cases: Iterable[str]) -> None:
+        """Takes out the rows of these cases, as far as there are any."""
+        gone = self.cases.keys() & set(cases)
+        if gone:
+            self.cases = {case: rows for case, rows in self.cases.items() if case not in gone}
+            self._write()
+
+    def _write(self) -> None:
+        replace_file(self.path, _lines([self._head, *(row for rows in self.cases.values() for row in rows)]))
+
+
+def in_table(path: Path) -> str:
+    """A path as a cell: with slashes, and in UTF-8 also where it is not."""
+    return path.as_posix().encode(errors="backslashreplace").decode()
 
 
 def _widths(rows: Sequence[Sequence[str]]) -> list[int]:
