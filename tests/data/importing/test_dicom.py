@@ -612,7 +612,8 @@ NOISE = np.random.default_rng(0).bytes(20_000)
 
 
 @pytest.mark.parametrize(
-    "damage", ["empty", "noise", "zeros", "cut in its header", "cut in its first element", "cut in its pixels"]
+    "damage",
+    ["empty", "noise", "zeros", "cut in its header", "cut in its first element", "cut in its pixels", "another type"],
 )
 @pytest.mark.parametrize("suffix", ["", ".dcm", ".17"])
 def test_a_damaged_last_slice_is_named_and_its_series_is_not_imported_short(
@@ -629,7 +630,9 @@ def test_a_damaged_last_slice_is_named_and_its_series_is_not_imported_short(
     damaged = {
         "empty": b"", "noise": NOISE, "zeros": bytes(5000), "cut in its header": whole[:300],
         "cut in its first element": whole[:140], "cut in its pixels": whole[:-5],
+        "another type": whole.replace(b"\x08\x00\x60\x00CS", b"\x08\x00\x60\x00FD"),
     }  # fmt: skip
+    assert damaged[damage] != whole
     files[-1].write_bytes(damaged[damage])
     for name, content in (("DICOMDIR", NOISE), ("README", b"by hand\n"), ("a.png", b"\x89PNG\r\n\0"), ("b.txt", b"")):
         (files[-1].parent / name).write_bytes(content)

@@ -166,9 +166,7 @@ class Walk:
             if not Path(os.path.realpath(file)).is_relative_to(self.source):
                 self.unread[file.parent] += 1
                 raise refusal(place, "a link that leads out of the folder", "import the folder that the file is in")
-            dataset = self._opened(place, file)
-            with reading(place, "file 1"), quiet():
-                said = Said.of(dataset)
+            dataset, said = self._opened(place, file)
             if said.modality in _LABELS:
                 self._add_label(place, file, said, dataset)
             elif said.no_image:
@@ -178,18 +176,19 @@ class Walk:
         except DataError as error:
             self.fail(place.name, [file], error)
 
-    def _opened(self, place: Path, file: Path) -> Dataset:
+    def _opened(self, place: Path, file: Path) -> tuple[Dataset, Said]:
         try:
             dataset = read_dataset(place, file, "file 1")
             with reading(place, "file 1"), quiet():
                 if is_cut_short(dataset):
                     found = "file 1, which ends before it says what series it belongs to"
                     raise refusal(place, found, "the file is damaged: fetch it again", "SeriesInstanceUID")
+                said = Said.of(dataset)
         except DataError:
             self.unread[file.parent] += 1
             raise
         self._endings[file.parent].add(_ending(file))
-        return dataset
+        return dataset, said
 
     def end(self) -> None:
         """Says what only all files together say: which of them are damaged, and who has which PatientID."""
