@@ -163,7 +163,7 @@ def _filled(contours: Sequence[_Contour], shape: tuple[int, int]) -> NDArray[np.
     if len(distinct) > _MOST_ON_A_SLICE:
         raise _OverlapError(f"{len(distinct)} of which are more than {_MOST_ON_A_SLICE}")
     distinct.sort(key=np.count_nonzero, reverse=True)
-    outlines = [np.count_nonzero(mask & ~ndimage.binary_erosion(mask, border_value=1)) for mask in distinct]
+    outlines = [int(np.count_nonzero(mask & ~ndimage.binary_erosion(mask, border_value=1))) for mask in distinct]
     region = np.zeros(shape, np.bool_)
     for number, mask in enumerate(distinct):
         voxels = np.flatnonzero(mask)
