@@ -49,6 +49,7 @@ AT_MOMENTS = ("kill", "error", "full", *CLOCKS)
 JUMPS_EVERY = 8
 """Clocks jump at every so-manieth operation; when exactly matters less than for what is written."""
 MEMORY = (20, 40, 60, 80, 100, 150, 200, 300, 400, 500, 600, 800, 1000, 1200, 1400, 1600)
+AT_ONCE = 5
 SOAKED = ("mas-lr", "dsbn")
 
 
@@ -82,8 +83,7 @@ def faults(arguments: argparse.Namespace) -> None:
             for name in wanted or world.scenarios:
                 for run in _each(world, name, arguments.every):
                     _told(run(), arguments.every)
-            if not wanted or "update" in wanted:
-                _told(at_once(world, other, "update", times=10))
+                _told(at_once(world, other, name, AT_ONCE))
             if not wanted or "train" in wanted:
                 runs = [_told(short_of_memory(world, MEMORY, *more)) for more in ((), ("--retry-smaller",))]
             if not wanted:

@@ -110,6 +110,9 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sweep, "World", World)
     for one in ("on_a_small_disk", "on_a_read_only_disk"):
         monkeypatch.setattr(sweep, one, disk)
+    monkeypatch.setattr(
+        sweep, "at_once", lambda world, other, name, times: Outcome(name, "two at once", 4, times, times)
+    )
 
 
 @pytest.mark.usefixtures("quick")
@@ -128,8 +131,8 @@ def test_a_command_that_is_named_runs_alone_and_all_other_rows_stay(
     assert found["faults"][:2] == [other, disk]
     fresh = {"command": "first", "kind": "kill", "operations": 4, "times": 2, "stopped": 2, "wrong": [], "every": 3}
     assert found["faults"][2] == fresh
-    assert [(row["kind"], row["every"]) for row in found["faults"][3:]] == [
-        ("error", 3), ("full", 3), ("back", 8), ("ahead", 8)
+    assert [(row["kind"], row.get("every")) for row in found["faults"][3:]] == [
+        ("error", 3), ("full", 3), ("back", 8), ("ahead", 8), ("two at once", None)
     ]  # fmt: skip
     assert "at 11 of 13 moments" in (elsewhere.parent / "reliability.md").read_text()
 
@@ -143,7 +146,7 @@ def test_a_run_that_is_stopped_loses_nothing(
         script.main()
     rows = json.loads(elsewhere.read_text())["faults"]
     assert [(row["command"], row["kind"]) for row in rows] == [
-        *(("first", kind) for kind in script.AT_MOMENTS), ("second", "kill"), ("second", "error")
+        *(("first", kind) for kind in (*script.AT_MOMENTS, "two at once")), ("second", "kill"), ("second", "error")
     ]  # fmt: skip
 
 

@@ -232,7 +232,8 @@ def at_once(world: World, other: Lab, name: str, times: int) -> Outcome:
         if not any(ran.code in one.codes for ran in ended):
             outcome.wrong.append(f"neither ended well: {[ran.err[-200:] for ran in ended]}")
         for ran in ended:
-            if ran.code not in one.codes and "another process is training here" not in ran.err:
+            is_told = "another process" in ran.err or (one.done and one.done in ran.err)
+            if ran.code not in one.codes and not is_told:
                 outcome.wrong.append(f"code {ran.code}: {ran.err[-300:]}")
         outcome.wrong += [*world.half_written(), *world.again(one)]
     return outcome

@@ -15,7 +15,7 @@ import pytest
 import pacs
 from faults.damage import damaged, kinds
 from faults.lab import Lab
-from faults.sweep import World, on_a_read_only_disk, on_a_small_disk
+from faults.sweep import World, at_once, on_a_read_only_disk, on_a_small_disk
 
 
 @pytest.fixture(scope="module")
@@ -86,6 +86,14 @@ def test_a_disk_that_is_full_or_read_only_is_named_and_the_command_goes_on(world
         pytest.skip(str(error))
     assert [one.wrong for one in outcomes] == [[], []]
     assert [one.stopped > 0 for one in outcomes] == [True, True]
+
+
+@pytest.mark.parametrize("name", ["export", "adopt", "predict mgz", "evaluate"])
+def test_of_two_at_once_one_makes_it_and_the_other_is_told_why_not(
+    world: World, name: str, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    with Lab(tmp_path_factory.mktemp("second")) as other:
+        assert at_once(world, other, name, times=1).wrong == []
 
 
 @pytest.fixture(scope="module")

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 import re
 import stat
@@ -49,6 +50,36 @@ def test_after_an_error_nothing_is_left(tmp_path: Path, error: type[BaseExceptio
         (temporary / "file").write_text("content")
         raise error
     assert names(tmp_path) == []
+
+
+def test_what_another_process_is_writing_is_left_alone(tmp_path: Path) -> None:
+    """The second to come took it for something that a killed process had left, and the first failed for want of it."""
+    with Folder.being_written(tmp_path / "x") as first:
+        (first / "a").write_text("first")
+        with (
+            pytest.raises(FileExistsError, match="x: another process is writing it"),
+            Folder.being_written(tmp_path / "x"),
+        ):
+            pass
+        with Folder.being_written(tmp_path / "y") as beside:
+            (beside / "b").write_text("beside")
+    assert (tmp_path / "x" / "a").read_text() == "first"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["x", "y"]
+
+
+def test_a_folder_that_was_taken_for_one_that_was_left_is_not_written_to(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between its making and its lock."""
+
+    def removed(*_: object) -> None:
+        for unfinished in tmp_path.iterdir():
+            unfinished.rmdir()
+
+    monkeypatch.setattr(fcntl, "flock", removed)
+    with pytest.raises(FileExistsError, match="another process is writing it"), Folder.being_written(tmp_path / "x"):
+        raise AssertionError("written to")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_killed_process_leaves_only_an_unfinished_folder_that_the_next_writer_removes(tmp_path: Path) -> None:

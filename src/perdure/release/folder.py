@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import hashlib
 import os
 import re
@@ -115,18 +117,19 @@ class Folder:
         A process that is killed leaves a folder named `.<target>.<random>.unfinished`; the next writer removes it.
 
         Raises:
-            FileExistsError: if `target` exists; nothing is ever overwritten.
+            FileExistsError: if `target` exists, or another process is writing it; nothing is ever overwritten.
         """
         target = target.absolute()
         if target.exists():
             raise FileExistsError(f"{target} exists; nothing is overwritten. Choose another name or move it away.")
         target.parent.mkdir(parents=True, exist_ok=True)
         for stale in [entry for entry in target.parent.iterdir() if Folder.is_unfinished(entry.name, target.name)]:
-            shutil.rmtree(stale)
+            with contextlib.suppress(FileNotFoundError), _locked(stale, target):
+                shutil.rmtree(stale)
         temporary = target.parent / f".{target.name}.{uuid.uuid4().hex[:12]}.unfinished"
         temporary.mkdir()
         try:
-            with naming(target):
+            with _locked(temporary, target), naming(target):
                 yield temporary
                 for file in temporary.rglob("*"):
                     _flush(file)
@@ -136,3 +139,26 @@ class Folder:
         except BaseException:
             shutil.rmtree(temporary, ignore_errors=True)
             raise
+
+
+@contextmanager
+def _locked(folder: Path, target: Path) -> Iterator[None]:
+    """No other process that writes the same target has this unfinished folder; one that is killed lets it go.
+
+    Raises:
+        FileExistsError: if one has.
+    """
+    refusal = FileExistsError(f"{target}: another process is writing it; wait until it has ended, or name another.")
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise refusal from error
+        except OSError:  # no locks here, as on some network drives
+            pass
+        if not folder.exists():  # another process took it for one that was left
+            raise refusal
+        yield
+    finally:
+        os.close(descriptor)
