@@ -74,6 +74,8 @@ def test_what_is_no_image_is_counted_and_what_may_be_one_is_listed(
     (tmp_path / "in" / "p1").symlink_to(tmp_path / "elsewhere" / "p1")
     (tmp_path / "in" / "notes.txt").write_text("no image")
     (tmp_path / "in" / "gone.nii").symlink_to("nowhere.nii")
+    os.mkfifo(tmp_path / "in" / "pipe")
+    (tmp_path / "in" / "piped").symlink_to("pipe")  # opened, it would be waited for
     closed, listed = tmp_path / "in" / "p3", os.scandir
     closed.mkdir()
 

@@ -88,6 +88,13 @@ def test_dicom_of_another_modality_than_the_contract_is_refused(tmp_path: Path, 
     prepare_image(save(tmp_path / "a.nii", volume), contract(modality=said))
 
 
+def test_a_modality_that_no_text_names_contradicts_none(tmp_path: Path) -> None:
+    """Of the pictures of one set some may be CR and others RG, as an import of them says."""
+    pixels = np.arange(64, dtype=np.uint16).reshape(8, 8)
+    dicoms.write_picture(tmp_path / "a.dcm", pixels, more={"Modality": "RG"})
+    prepare_image(tmp_path / "a.dcm", pictures(modality="CR, RG"))
+
+
 def test_labels_become_class_indices_and_what_does_not_count_is_ignored(tmp_path: Path) -> None:
     save_image(tmp_path / "l.png", np.array([[0, 3, 42, 300], [0, 9, 3, 0]], np.uint16))
     save_image(tmp_path / "m.png", np.array([[1, 1, 1, 1], [0, 1, 1, 255]], np.uint8))

@@ -67,6 +67,16 @@ def test_what_another_process_is_writing_is_left_alone(tmp_path: Path) -> None:
     assert sorted(path.name for path in tmp_path.iterdir()) == ["x", "y"]
 
 
+def test_what_another_process_made_meanwhile_is_not_overwritten(tmp_path: Path) -> None:
+    with pytest.raises(FileExistsError, match="x exists; nothing is overwritten"):  # noqa: SIM117, PT012
+        with Folder.being_written(tmp_path / "x") as second:
+            (second / "a").write_text("second")
+            (tmp_path / "x").mkdir()
+            (tmp_path / "x" / "a").write_text("first")
+    assert names(tmp_path) == ["x"]
+    assert (tmp_path / "x" / "a").read_text() == "first"
+
+
 def test_a_folder_that_was_taken_for_one_that_was_left_is_not_written_to(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

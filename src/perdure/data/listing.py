@@ -98,7 +98,12 @@ def _below(source: Path) -> tuple[list[Path], list[Path], list[Path]]:
     for where, folders, names in os.walk(source, onerror=lambda error: closed.append(Path(error.filename))):
         links += [Path(where, name) for name in folders if Path(where, name).is_symlink()]
         files += [Path(where, name) for name in names]
-    return sorted(file for file in files if file.is_file() or file.is_symlink()), links, closed
+    return sorted(file for file in files if is_file_or_lost(file)), links, closed
+
+
+def is_file_or_lost(file: Path) -> bool:
+    """Whether it is a file, or a link to nothing, which may have been one; a pipe or a device is neither."""
+    return file.is_file() or (file.is_symlink() and not os.path.exists(file))  # noqa: PTH110 - loops too
 
 
 def _is_label(file: Path) -> bool:

@@ -89,10 +89,10 @@ def prepare_image(path: Path, contract: Contract) -> Prepared:
 def contract_problems(header: Header, contract: Contract, path: Path) -> list[Problem]:
     """Why an image cannot be prepared under a contract, if it cannot."""
     allowed = modalities_of(contract.modality)
-    if header.modality and allowed != IMAGES and header.modality not in allowed:
-        found = header.modality if header.modality in IMAGES else "another one"
+    # codes that no text names (OT, RG, XC ...) contradict none
+    if header.modality in IMAGES and header.modality not in allowed:
         wanted = f"the contract is for {contract.modality!r}, which is {' or '.join(allowed)}; use a release for these"
-        return [Problem(str(path), "Modality", found, wanted)]
+        return [Problem(str(path), "Modality", header.modality, wanted)]
     if header.is_volume != contract.is_volumetric:
         kinds = {True: "volume", False: "picture"}
         wanted = f"the contract is for {kinds[contract.is_volumetric]}s; it belongs to another release"

@@ -120,8 +120,9 @@ class Folder:
             FileExistsError: if `target` exists, or another process is writing it; nothing is ever overwritten.
         """
         target = target.absolute()
+        refusal = FileExistsError(f"{target} exists; nothing is overwritten. Choose another name or move it away.")
         if target.exists():
-            raise FileExistsError(f"{target} exists; nothing is overwritten. Choose another name or move it away.")
+            raise refusal
         target.parent.mkdir(parents=True, exist_ok=True)
         for stale in [entry for entry in target.parent.iterdir() if Folder.is_unfinished(entry.name, target.name)]:
             with contextlib.suppress(FileNotFoundError), _locked(stale, target):
@@ -134,7 +135,11 @@ class Folder:
                 for file in temporary.rglob("*"):
                     _flush(file)
                 _flush(temporary)
-                temporary.rename(target)
+                try:
+                    temporary.rename(target)
+                except OSError as error:
+                    # another process may have made it meanwhile
+                    raise refusal if target.exists() else error from error
                 _flush(target.parent)
         except BaseException:
             shutil.rmtree(temporary, ignore_errors=True)

@@ -107,6 +107,15 @@ def test_contours_that_touch_in_a_few_voxels_are_both_filled(tmp_path: Path) -> 
     np.testing.assert_array_equal(read_labels(path, tmp_path / "s", VALUES).pixels, expected)
 
 
+@pytest.mark.parametrize("second", [(22, 3.5, 24, 5.5), (22, 23, 25, 26)])
+def test_small_contours_that_touch_at_a_line_or_corner_are_both_filled(
+    tmp_path: Path, second: tuple[float, float, float, float]
+) -> None:
+    path = draw(tmp_path / "label.dcm", (2.5, 3.5, 22, 23), second)
+    expected = np.maximum(filled((2.5, 3.5, 22, 23)), filled(second))
+    np.testing.assert_array_equal(read_labels(path, tmp_path / "s", VALUES).pixels, expected)
+
+
 @pytest.mark.parametrize(
     ("second", "found"),
     [
@@ -126,7 +135,7 @@ def test_more_contours_on_a_slice_than_can_be_compared_are_refused(tmp_path: Pat
     boxes = [(i - 0.4, j - 0.4, i + 0.4, j + 0.4) for i in range(40) for j in range(30)]
     read_labels(draw(tmp_path / "label.dcm", *boxes[:500]), tmp_path / "s", VALUES)
     message = refusal(draw(tmp_path / "label.dcm", *boxes[:501]))
-    assert "contours of region 1 of label.dcm, 501 of which are more than 500, in slice 1" in message
+    assert "contours of region 1 of label.dcm, of which more than 500 cannot be compared, in slice 1" in message
 
 
 def test_contours_by_exclusive_or_are_taken_by_it(tmp_path: Path) -> None:
@@ -135,6 +144,16 @@ def test_contours_by_exclusive_or_are_taken_by_it(tmp_path: Path) -> None:
     expected = filled(OUTER) ^ filled(beside)
     np.testing.assert_array_equal(read_labels(path, tmp_path / "s", VALUES).pixels, expected)
     assert "that hold the centre of no voxel" in refusal(draw(path, OUTER, OUTER, kind="CLOSEDPLANAR_XOR"))
+
+
+def test_a_contour_without_points_is_passed_over(tmp_path: Path) -> None:
+    path = draw(tmp_path / "label.dcm", OUTER, HOLE)
+    dataset = dcmread(path)
+    empty = Dataset()
+    empty.ContourGeometricType, empty.ContourData = "CLOSED_PLANAR", []
+    dataset.ROIContourSequence[0].ContourSequence.append(empty)
+    dataset.save_as(path)
+    np.testing.assert_array_equal(read_labels(path, tmp_path / "s", VALUES).pixels, filled(OUTER, HOLE))
 
 
 def test_a_region_that_holds_the_centre_of_no_voxel_is_refused(tmp_path: Path) -> None:

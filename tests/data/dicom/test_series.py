@@ -237,6 +237,32 @@ def test_padding_of_0_stays_0_where_no_pixel_is_below_it(tmp_path: Path) -> None
     np.testing.assert_array_equal(read_image(tmp_path / "s").pixels, volume)
 
 
+def test_a_0_between_others_was_measured_though_a_scanner_calls_it_padding(tmp_path: Path) -> None:
+    """Phases and differences: 0 is no dark there."""
+    volume = numbers(low=-2000, high=2000)
+    volume[0], volume[1, 1, 1] = 0, -2001
+    for file in write_series(tmp_path / "s", volume, np.eye(4)):
+        pad(file, 0)
+    np.testing.assert_array_equal(read_image(tmp_path / "s").pixels, volume)
+    for file in write_series(tmp_path / "ct", volume, np.eye(4), modality="CT", more=CT):
+        pad(file, 0)
+    assert (read_image(tmp_path / "ct").pixels[0] == 2 * -2001 - 1000).all()
+
+
+@pytest.mark.parametrize(("vr", "value"), [("OW", b"\x07\x00\x00\x00"), ("US", [7, 7]), ("DS", "7.0")])
+def test_padding_is_read_whatever_its_vr(tmp_path: Path, vr: str, value: object) -> None:
+    pixels = np.array([[7, 7, 100], [4000, 3000, 2000]], np.uint16)
+    path = write_picture(tmp_path / "a.dcm", pixels)
+    pad(path, value, vr=vr)  # type: ignore[arg-type]
+    np.testing.assert_array_equal(read_image(path).pixels[0], [[100, 100, 100], [4000, 3000, 2000]])
+
+
+def test_a_link_to_nothing_in_a_folder_of_a_series_is_named(tmp_path: Path) -> None:
+    write_series(tmp_path / "s", numbers(), np.eye(4))
+    (tmp_path / "s" / "zz.dcm").symlink_to("nowhere.dcm")
+    assert "found no file, or a link to none, zz.dcm" in refusal(tmp_path / "s")
+
+
 def test_padding_in_a_multi_frame_file_is_darkened_too(tmp_path: Path) -> None:
     volume = numbers(low=-200, high=2000)
     volume[0] = -2000

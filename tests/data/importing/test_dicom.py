@@ -510,6 +510,24 @@ def test_a_class_of_a_patient_or_study_is_not_that_of_raw_images_and_secondary_c
     assert {case.image_files[0] for case in found.cases} - {f"{n}0.dcm" for n in range(4)} == {"01.dcm", "13.dcm"}
 
 
+@pytest.mark.parametrize(
+    "more", [{"PresentationIntentType": "FOR PROCESSING"}, {"SOPClassUID": SecondaryCaptureImageStorage}]
+)
+def test_a_class_is_that_of_raw_images_and_secondary_captures_where_there_are_no_others(
+    tmp_path: Path, more: dict[str, str]
+) -> None:
+    """Digitised film, and sets that were converted to DICOM later, have no others."""
+    rows = ["uid,class"]
+    for number in range(4):
+        rows.append(f"MRN-{number},{'AB'[number % 2]}")
+        picture = {"PatientID": f"MRN-{number}", **more}
+        write_picture(tmp_path / "export" / f"{number}.dcm", np.ones((9, 9), np.uint16), more=picture)
+    (tmp_path / "classes.csv").write_text("\n".join(rows))
+    found = find_dicom(tmp_path / "export", SALT, Chosen(classes=tmp_path / "classes.csv"))
+    assert sorted(case.image_files for case in found.cases) == [(f"{n}.dcm",) for n in range(4)]
+    assert found.left_out == ()
+
+
 def test_a_link_out_of_the_folder_is_not_followed(tmp_path: Path, source: Path) -> None:
     inside = min(source.rglob("IM900"))
     inside.rename(tmp_path / "elsewhere")

@@ -127,6 +127,7 @@ def _regions(place: Path, called: str, dataset: Dataset, series: Series, wanted:
         about = f"a contour of {names[number][:64]!r} in {called}"
         is_wanted = structure_key(names[number]) in wanted
         contours = (region.get("ContourSequence") or ()) if is_wanted else ()
+        contours = [contour for contour in contours if contour.get("ContourData")]
         on_slices = (_on_slice(place, about, contour, to_voxels, depth) for contour in contours)
         yield _Region(number, names[number], on_slices)
 
@@ -158,16 +159,18 @@ def _filled(contours: Sequence[_Contour], shape: tuple[int, int]) -> NDArray[np.
     """
     from scipy import ndimage
 
-    filled = (_inside(contour.points, shape) for contour in contours if not contour.is_xor)
-    distinct = list({mask.tobytes(): mask for mask in filled if mask.any()}.values())
-    if len(distinct) > _MOST_ON_A_SLICE:
-        raise _OverlapError(f"{len(distinct)} of which are more than {_MOST_ON_A_SLICE}")
-    distinct.sort(key=np.count_nonzero, reverse=True)
-    outlines = [int(np.count_nonzero(mask & ~ndimage.binary_erosion(mask, border_value=1))) for mask in distinct]
+    masks: dict[bytes, NDArray[np.bool_]] = {}
+    for contour in contours:
+        if not contour.is_xor and (mask := _inside(contour.points, shape)).any():
+            masks[np.packbits(mask).tobytes()] = mask
+        if len(masks) > _MOST_ON_A_SLICE:
+            raise _OverlapError(f"of which more than {_MOST_ON_A_SLICE} cannot be compared")
+    distinct = sorted(masks.values(), key=np.count_nonzero, reverse=True)
+    edges = [np.flatnonzero(mask & ~ndimage.binary_erosion(mask, border_value=1)) for mask in distinct]
     region = np.zeros(shape, np.bool_)
     for number, mask in enumerate(distinct):
         voxels = np.flatnonzero(mask)
-        within = sum(_is_within(voxels, distinct[i], outlines[i]) for i in range(number))
+        within = sum(_is_within(voxels, edges[number], distinct[i], edges[i]) for i in range(number))
         region[mask] = within % 2 == 0
     for contour in contours:
         if contour.is_xor:
@@ -175,15 +178,21 @@ def _filled(contours: Sequence[_Contour], shape: tuple[int, int]) -> NDArray[np.
     return region
 
 
-def _is_within(voxels: NDArray[np.intp], larger: NDArray[np.bool_], outline: int) -> bool:
+def _is_within(
+    voxels: NDArray[np.intp], edge: NDArray[np.intp], larger: NDArray[np.bool_], larger_edge: NDArray[np.intp]
+) -> bool:
     """Whether a contour lies within another, or else apart from it, but for what rasterization moves."""
-    common = np.count_nonzero(larger.ravel()[voxels])
+    shared = voxels[larger.ravel()[voxels]]
+    common = shared.size
     if common <= _RASTERIZED * voxels.size:
         return False
     if common < (1 - _RASTERIZED) * voxels.size:
+        # a line through centres is in both of those that it parts
+        if np.isin(shared, edge).all() and np.isin(shared, larger_edge).all():
+            return False
         raise _OverlapError("two of which overlap in part")
     # a hole leaves a ring, of the outline at least; one contour drawn twice leaves less
-    if 2 * (np.count_nonzero(larger) + voxels.size - 2 * common) < outline:
+    if 2 * (np.count_nonzero(larger) + voxels.size - 2 * common) < larger_edge.size:
         raise _OverlapError("two of which are nearly the same")
     return True
 

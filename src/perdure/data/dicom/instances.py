@@ -6,6 +6,7 @@ Nothing of a patient is in it, and no error quotes the content of an element tha
 from __future__ import annotations
 
 import math
+from collections.abc import MutableSequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -256,10 +257,10 @@ class _Reader:
 
     def _padding(self, allocated: int, stored: int) -> tuple[int, int] | None:
         """PixelPaddingValue and PixelPaddingRangeLimit in order, as PixelRepresentation has it, whatever their VR."""
-        if self.dataset.get("PixelPaddingValue") in (None, ""):
+        value, limit = (self._bare(keyword) for keyword in ("PixelPaddingValue", "PixelPaddingRangeLimit"))
+        if value is None:
             return None
-        value = self.whole("PixelPaddingValue")
-        ends = [value, self.whole("PixelPaddingRangeLimit", value)]
+        ends = [value, value if limit is None else limit]
         if allocated > _ELEMENT:
             return min(ends), max(ends)
         if self.whole("PixelRepresentation", 0) == 1:
@@ -268,6 +269,15 @@ class _Reader:
             # a range from a number below 0 to one above has no meaning here; its value alone may be one of 16 bits
             ends = [end % 2**_ELEMENT for end in (ends if max(ends) < 0 or min(ends) >= 0 else ends[:1])]
         return min(ends), max(ends)
+
+    def _bare(self, keyword: str) -> int | None:
+        """A number, of several the first, also where the VR is none of numbers."""
+        value = self.dataset.get(keyword)
+        if isinstance(value, MutableSequence):
+            value = value[0] if value else None
+        if value is None or value in ("", b""):
+            return None
+        return int.from_bytes(value[: _ELEMENT // 8], "little") if isinstance(value, bytes) else int(value)
 
     def whole(self, keyword: str, default: int | None = None) -> int:
         value = self.dataset.get(keyword)

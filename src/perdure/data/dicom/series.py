@@ -75,8 +75,11 @@ def series_files(place: Path) -> list[Path]:
     except OSError as error:
         raise refusal(place, f"a folder that cannot be read ({error.strerror})", "mend its permissions") from error
     files = [entry for entry in entries if not entry.name.startswith(".") and entry.name not in _NO_IMAGES]
-    if not files or any(not file.is_file() for file in files):
-        found = "an empty folder" if not files else f"another folder in it, {next(f for f in files if f.is_dir()).name}"
+    odd = next((file for file in files if not file.is_file()), None)
+    if not files or odd is not None:
+        found = "an empty folder"
+        if odd is not None:
+            found = f"{'another folder in it' if odd.is_dir() else 'no file, or a link to none'}, {odd.name}"
         raise refusal(place, found, "a folder that is one volume holds the DICOM files of one series, and nothing else")
     return files
 
@@ -180,6 +183,7 @@ def read_series(place: Path) -> Image:
         return Image(series.header, np.ascontiguousarray(pixels), limits(first)[1])
     frames: dict[Path, NDArray[np.generic]] = {}
     volume: NDArray[np.generic] | None = None
+    lowest = 0
     has_padding = any(one.padding is not None for one in series.instances)
     padding = np.zeros((len(series.slices), first.rows, first.columns) if has_padding else 0, np.bool_)
     for k, one in enumerate(series.slices):
@@ -193,10 +197,13 @@ def read_series(place: Path) -> Image:
         volume[k] = pixels
         if has_padding:
             padding[k] = padded(one.instance, frames[one.instance.file][one.frame])
+            lowest = min(lowest, int(frames[one.instance.file][one.frame].min()))
     assert volume is not None
     if volume.dtype == np.float64:
         volume = volume.astype(np.float32)
-    if has_padding:
+    # phases, differences and the like: what is 0 there lies between others and was measured
+    measures_0 = first.modality == "MR" and first.padding == (0, 0) and lowest < 0
+    if has_padding and not measures_0:
         darken(place, volume, padding)
     plain = all((one.plane.slope, one.plane.intercept) == (1, 0) and not one.instance.signed for one in series.slices)
     return Image(

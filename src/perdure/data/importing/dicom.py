@@ -93,6 +93,13 @@ class _Cases:
         self.structures: dict[tuple[str, ...], tuple[str, ...]] = {}
         self.modalities: set[str] = set()
         self.used: set[str] = set()  # of the uids in the table of classes
+        # studies and patients with images that were taken to be read: the class is of those
+        self.own_images = {
+            key
+            for group in walk.series.values()
+            if len(group.byproducts) < len(group.files)
+            for key in (group.study, *(patient for _, patient in group.patients))
+        }
         every = (one for group in walk.series.values() for one in group.instances)
         self.times = Counter(one.uid or one.series for one in every if one.is_picture)
 
@@ -141,7 +148,7 @@ class _Cases:
             keys = (picture, uid, group.study, *(patient for _, patient in group.patients))
             found = [key for key in keys if key is not None and key in self.grades]
             self.used.update(found)
-            if found and found[0] not in (picture, uid) and all(file in group.byproducts for file in own):
+            if found and found[0] in self.own_images and all(file in group.byproducts for file in own):
                 return group.byproducts[own[0]]
             return FoundCase("", "", grade=self.grades[found[0]]) if found else _WITHOUT
         maps = [] if self.walk.chosen.label_maps is None else self._maps(uid)

@@ -23,6 +23,7 @@ from perdure.data.dicom.opening import (
     read_dataset,
     reading,
 )
+from perdure.data.listing import is_file_or_lost
 from perdure.data.manifest import structure_key
 from perdure.data.places import LIST_SUFFIX, LISTS
 from perdure.data.pseudonyms import pseudonym
@@ -150,7 +151,7 @@ class Walk:
         for where, folders, names in os.walk(self.source, onerror=fail):
             self.passed["folder(s) that are links"] += sum(Path(where, name).is_symlink() for name in folders)
             found += [Path(where, name) for name in names if not name.startswith(".")]
-        return sorted(file for file in found if file.is_file() or file.is_symlink())
+        return sorted(file for file in found if is_file_or_lost(file))
 
     def look(self, file: Path) -> None:
         """Sorts one file in."""
