@@ -47,8 +47,9 @@ def test_a_salt_that_another_process_made_meanwhile_stays(
     if not has_links:
         monkeypatch.setattr(Path, "hardlink_to", refused)
     salt = new_salt(tmp_path / "salt")
-    with pytest.raises(FileExistsError, match="salt"):
+    with pytest.raises(FileExistsError) as caught:
         new_salt(tmp_path / "salt")
+    assert caught.value.filename == str(tmp_path / "salt")
     assert read_salt(tmp_path / "salt") == salt
     assert [path.name for path in tmp_path.iterdir()] == ["salt"]
 

@@ -57,13 +57,14 @@ def new_salt(path: Path) -> bytes:
 
 def _name_new(unfinished: Path, path: Path) -> None:
     """Gives a file its name unless it is taken: a rename would take away the salt that another process works with."""
+    taken = FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(path))
     try:
         path.hardlink_to(unfinished)
     except FileExistsError:
-        raise
+        raise taken from None
     except OSError:  # file systems without links, as on memory cards and some network drives
         if path.exists():
-            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(path)) from None
+            raise taken from None
         unfinished.rename(path)
 
 

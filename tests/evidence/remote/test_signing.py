@@ -10,6 +10,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 
 from perdure.errors import EvaluationError
 from perdure.evidence.remote.signing import fingerprint, is_signed, new_key, private_key, public_key, salt_of
+from perdure.release.folder import held
 
 # RFC 8032, section 7.1, test 2: secret key, message and signature
 PUBLISHED = "4ccd089b28ff96da9db6c346ec114e0f5b8a319f35aba624da8cf6ed4fb8a6fb"
@@ -59,7 +60,7 @@ def test_none_of_the_three_files_is_ever_overwritten(tmp_path: Path, name: str, 
     (tmp_path / name).write_text("mine")
     with pytest.raises((FileExistsError, EvaluationError), match=error):
         new_key(tmp_path / "site.key")
-    assert [(path.name, path.read_text()) for path in tmp_path.iterdir()] == [(name, "mine")]
+    assert [(path.name, path.read_text()) for path in tmp_path.glob("site.key*")] == [(name, "mine")]
 
 
 @pytest.mark.parametrize("left", [("site.key.salt",), ("site.key.salt", "site.key")])
@@ -73,6 +74,16 @@ def test_a_key_that_was_stopped_on_the_way_is_finished_with_what_is_there(key: P
     assert after.keys() == before.keys()
     assert all(after[name] == before[name] for name in left)
     assert private_key(key).public_key() == public_key(key.with_name("site.key.pub"))
+
+
+def test_of_two_processes_that_make_one_key_the_second_is_told_so(tmp_path: Path) -> None:
+    """One would sign with a key of which the other has written the public half."""
+    (tmp_path / "made").mkdir()
+    with held(tmp_path / "made" / ".site.key.lock", EvaluationError("here")):
+        with pytest.raises(EvaluationError, match="site.key: another process is making this key"):
+            new_key(tmp_path / "made" / "site.key")
+        assert [path.name for path in (tmp_path / "made").iterdir()] == [".site.key.lock"]
+    new_key(tmp_path / "made" / "site.key")
 
 
 def test_two_keys_and_two_salts_differ(tmp_path: Path) -> None:

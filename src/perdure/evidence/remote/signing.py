@@ -19,7 +19,7 @@ from cryptography.hazmat.primitives.serialization import (
 
 from perdure.data.pseudonyms import new_salt, read_salt
 from perdure.errors import DataError, EvaluationError, Problem
-from perdure.release.folder import replace_file
+from perdure.release.folder import held, replace_file
 
 UNREADABLE = (UnsupportedAlgorithm, InternalError)
 """Of a key whose kind is unknown, or too short for the kind that it says it is."""
@@ -34,8 +34,15 @@ def new_key(path: Path) -> Ed25519PublicKey:
 
     Raises:
         FileExistsError: if there is a key already; then nothing is written.
-        EvaluationError: if there is a private key without its salt, or a salt that is none.
+        EvaluationError: if there is a private key without its salt, a salt that is none, or another process that makes
+            this key.
     """
+    refusal = EvaluationError(f"{path}: another process is making this key; wait until it has ended.")
+    with held(path.with_name(f".{path.name}.lock"), refusal):
+        return _new_key(path)
+
+
+def _new_key(path: Path) -> Ed25519PublicKey:
     if public_path(path).exists() or (path.exists() and not salt_path(path).exists()):
         there = public_path(path) if public_path(path).exists() else path
         raise FileExistsError(f"{there} exists; a key is never overwritten. Choose another --out.")
