@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
 from collections.abc import Iterator, Sequence
@@ -14,6 +15,7 @@ import synthetic
 from faults.lab import JUMPS, Lab, Ran
 from faults.scenarios import Given, Scenario, give, scenarios
 from faults.wholeness import half_written
+from perdure.cli.console import SOME_FAILED
 from perdure.errors import PerdureError
 
 
@@ -131,9 +133,14 @@ class World:
 
 
 def _is_named(ran: Ran) -> bool:
-    """Whether a command ended with one message that begins with a file, and no traceback but TensorBoard's own."""
+    """Whether a command ended with one message that begins with a file, and no traceback but TensorBoard's own.
+
+    A benchmark says of each cell that failed why, goes on with the others, and ends with the code for that.
+    """
     last = ran.err.splitlines()[-1] if ran.err else ""
     is_plain = "Traceback" not in ran.err or "event_file_writer" in ran.err
+    if ran.code == SOME_FAILED:
+        return is_plain and "failed: " in last and re.search(r"Error: .*/grid/", ran.err) is not None
     return ran.code == 1 and is_plain and last.startswith("error: /")
 
 
