@@ -18,11 +18,11 @@ from perdure.data.dicom.opening import (
     is_cut_short,
     is_of_another_kind,
     looks_like_dicom,
-    no_image,
     quiet,
     read_dataset,
     reading,
 )
+from perdure.data.importing.said import Said
 from perdure.data.listing import is_file_or_lost
 from perdure.data.manifest import structure_key
 from perdure.data.places import LIST_SUFFIX, LISTS
@@ -32,17 +32,9 @@ from perdure.errors import DataError
 if TYPE_CHECKING:
     from pydicom import Dataset
 
-_TAGS = {
-    "manufacturer": "Manufacturer",
-    "model": "ManufacturerModelName",
-    "field_strength": "MagneticFieldStrength",
-    "station": "StationName",
-    "institution": "InstitutionName",
-}
 _NO_DICOM = "file(s) that are no DICOM"
 _COPIES = "file(s) that are a copy of another, byte by byte"
 _LABELS = ("SEG", "RTSTRUCT")
-_OWN_CLASS = "(to take one, name it or its series in --classes)"
 
 
 @dataclass(frozen=True)
@@ -67,46 +59,6 @@ class Chosen:
     structures: Mapping[str, int] = field(default_factory=dict)
     label_maps: Path | None = None
     classes: Path | None = None
-
-
-@dataclass(frozen=True)
-class Said:
-    """What a file says of where it belongs; `uid` is its own, `patient` is issuer and PatientID.
-
-    `byproduct` says of an image why the class of a patient or study is not its own; "" of what was taken to be read.
-    """
-
-    modality: str
-    uid: str
-    series: str
-    study: str
-    patient: tuple[str, str]
-    description: str
-    tags: Mapping[str, str]
-    no_image: bool
-    byproduct: str
-
-    @classmethod
-    def of(cls, dataset: Dataset) -> Said:
-        """Reads the elements of a dataset."""
-
-        def text(keyword: str) -> str:
-            return str(dataset.get(keyword) or "")
-
-        modality = text("Modality")
-        tags = {tag: text(keyword) for tag, keyword in _TAGS.items() if text(keyword)}
-        return cls(
-            modality=modality,
-            uid=text("SOPInstanceUID"),
-            series=text("SeriesInstanceUID"),
-            study=text("StudyInstanceUID"),
-            # spaces around them mean nothing in DICOM
-            patient=(text("IssuerOfPatientID").strip(), text("PatientID").strip()),
-            description=text("SeriesDescription"),
-            tags={**tags, "modality": modality},
-            no_image=no_image(dataset),
-            byproduct=_byproduct(text("PresentationIntentType"), str(getattr(dataset.get("SOPClassUID"), "name", ""))),
-        )
 
 
 @dataclass
@@ -308,12 +260,6 @@ class Walk:
         """Notes what cannot be imported, all files of one name together."""
         before, _ = self.failed.get(name, ([], ""))
         self.failed[name] = ([*before, *files], _reason(error))
-
-
-def _byproduct(intent: str, kind: str) -> str:
-    if intent == "FOR PROCESSING" or "For Processing" in kind:
-        return f"raw image(s), for processing {_OWN_CLASS}"
-    return f"secondary capture(s), of a screen or the like {_OWN_CLASS}" if "Secondary Capture" in kind else ""
 
 
 def _digest(file: Path) -> str:
