@@ -138,8 +138,9 @@ class Folder:
                 try:
                     temporary.rename(target)
                 except OSError as error:
-                    # another process may have made it meanwhile
-                    raise refusal if target.exists() else error from error
+                    if target.exists():  # another process made it meanwhile
+                        raise refusal from error
+                    raise
                 _flush(target.parent)
         except BaseException:
             shutil.rmtree(temporary, ignore_errors=True)

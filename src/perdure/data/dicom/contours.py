@@ -89,7 +89,7 @@ def regions(
                 mask = _filled(contours, (rows, columns))
             except _OverlapError as error:
                 found = f"contours of region {region.number} of {called}, {error}, in slice {k} of 0 to {depth - 1}"
-                allowed = "one is within another, which makes a hole, or apart from it: mend or remove one"
+                allowed = f"at most {_MOST_ON_A_SLICE}, one within another (a hole) or apart: mend or remove some"
                 raise refusal(place, found, allowed, "ContourSequence") from error
             is_empty &= not mask.any()
             yield region.name, k, mask
@@ -134,7 +134,7 @@ def _regions(place: Path, called: str, dataset: Dataset, series: Series, wanted:
 
 def _on_slice(place: Path, about: str, contour: Dataset, to_voxels: NDArray[np.float64], depth: int) -> _Contour:
     kind = str(contour.get("ContourGeometricType", ""))
-    data = np.array([float(value) for value in contour.get("ContourData") or ()])
+    data = np.array([float(value) for value in contour.ContourData])
     if kind not in ("CLOSED_PLANAR", "CLOSEDPLANAR_XOR") or data.size % 3 or not np.isfinite(data).all():
         found = f"{about} of kind {kind[:16] or 'nothing'} with {data.size} numbers"
         allowed = (
@@ -143,7 +143,7 @@ def _on_slice(place: Path, about: str, contour: Dataset, to_voxels: NDArray[np.f
         )
         raise refusal(place, found, allowed, "ContourSequence")
     points = np.c_[data.reshape(-1, 3), np.ones(data.size // 3)] @ to_voxels.T
-    heights = points[:, 2] if len(points) else np.zeros(1)
+    heights = points[:, 2]
     k = round(float(heights.mean()))
     if np.abs(heights - k).max() > UNEVEN or not 0 <= k < depth:
         found = f"{about} at slice {heights.min():.3g} to {heights.max():.3g} of 0 to {depth - 1}"

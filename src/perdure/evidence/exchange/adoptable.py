@@ -152,9 +152,7 @@ def stored_orientation(dataset: Dataset, domain: str) -> str:
                 wanted = "this network takes volumes (NIfTI, MGZ)"
                 raise DataError([Problem(str(path), "content", "a picture", wanted)])
             if is_dicom_path(path):
-                wanted = (
-                    "the network takes volumes as they lie in the files that it was trained on, which were not these: "
-                )
+                wanted = "the network takes volumes as they lay in the files it was trained on, which were others: "
                 wanted += "name that way (--stored, for nnU-Net), or import those files"
                 raise DataError([Problem(str(path), "content", "a DICOM series", wanted)])
             found.setdefault("".join(orientations.aff2axcodes(header.affine)), case.image)
